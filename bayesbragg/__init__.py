@@ -1,0 +1,1 @@
+"""bayesbragg: pixel models of serial-crystallography stills with honest error bars."""

@@ -1,0 +1,1 @@
+"""Residuals, prediction offsets and plots."""

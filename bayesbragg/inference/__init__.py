@@ -1,0 +1,1 @@
+"""Likelihoods, the one log density, and the ways to look at it."""

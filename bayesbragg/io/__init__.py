@@ -1,0 +1,1 @@
+"""Files in and out: DIALS tables, images, structure factors, spectra, PHIL, tables of shots."""

@@ -1,0 +1,1 @@
+"""Priors: bounds, centers and betas as distributions; cell constraints of the crystal systems; defaults."""

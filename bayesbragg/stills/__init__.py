@@ -1,0 +1,1 @@
+"""Image processing of stills: boxes and background planes."""

@@ -1,0 +1,1 @@
+"""The command line: one module per subcommand; the only place where files are wired to computation."""
