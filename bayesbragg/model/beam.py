@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Beam", "Spectrum", "WAVELENGTH_ENERGY_A_EV"]
+__all__ = ["WAVELENGTH_ENERGY_A_EV", "Beam", "Spectrum"]
 
 WAVELENGTH_ENERGY_A_EV = 12398.419843320026
 """Wavelength times energy, angstrom electronvolt (CODATA 2018: h c / e)."""

@@ -32,9 +32,7 @@ def cell_from_vectors(real_space_A: npt.ArrayLike) -> FloatArray:
     """Cell lengths (angstrom) and angles (degree), ``(6,)``, of the rows a, b, c."""
     vectors = np.asarray(real_space_A, dtype=float)
     lengths = np.linalg.norm(vectors, axis=1)
-    cosines = [
-        np.dot(vectors[i], vectors[j]) / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))
-    ]
+    cosines = [np.dot(vectors[i], vectors[j]) / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
     return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))])
 
 

@@ -44,12 +44,8 @@ class StructureFactors:
         set_ = object.__setattr__
         set_(self, "hkl", hkl)
         set_(self, "F", F.astype(np.complex128 if np.iscomplexobj(F) else np.float64))
-        set_(
-            self, "table_min", np.asarray(hkl.min(0) if self.table_min is None else self.table_min, np.int64)
-        )
-        set_(
-            self, "table_max", np.asarray(hkl.max(0) if self.table_max is None else self.table_max, np.int64)
-        )
+        set_(self, "table_min", np.asarray(hkl.min(0) if self.table_min is None else self.table_min, np.int64))
+        set_(self, "table_max", np.asarray(hkl.max(0) if self.table_max is None else self.table_max, np.int64))
         keys = self._key(hkl)
         order = np.argsort(keys, kind="stable")
         set_(self, "_order", order)
@@ -74,7 +70,8 @@ class StructureFactors:
         found = inside & (self._keys[position] == keys)
         result = np.where(found, self.F[self._order[position]], 0)
         result = np.where(inside, result, self.default_F)
-        return np.asarray(np.where(np.all(h == 0, axis=-1), 0, result).astype(self.F.dtype))
+        result = np.where(np.all(h == 0, axis=-1), 0, result)
+        return result.astype(np.complex128) if np.iscomplexobj(self.F) else result.astype(np.float64)
 
     def contains(self, hkl: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Which indices are listed, ``(...)``."""
