@@ -27,7 +27,7 @@ def brightness(arrays: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
 
 
 def choose_boxes(arrays: dict[str, np.ndarray], image: np.ndarray, how_many: int) -> np.ndarray:
-    """The brightest box, the brightest of each other panel group, then high resolution, a weak one, and brighter ones."""
+    """The brightest box, the brightest of each other panel group, one at high resolution, a weak one, bright ones."""
     peaks = brightness(arrays, image)
     order = np.argsort(-peaks, kind="stable")
     chosen = [order[0]]
@@ -88,7 +88,9 @@ def restrict_reflections(arrays: dict[str, np.ndarray], pixels: np.ndarray) -> N
         imaginary = arrays.get(f"{name}_imag", np.zeros(1))
         return np.round(np.hypot(arrays[name], imaginary), 8)
 
+    # Equivalents share their amplitude. In a centred lattice the two lists are in different bases: keep all of one.
     keep_asu = np.isin(magnitude("F_asu"), magnitude("F_p1")[keep])
+    keep_asu |= not np.array_equal(arrays["O_matrix"], np.eye(3))
     for suffix, mask in (("p1", keep), ("asu", keep_asu)):
         for name in (f"hkl_{suffix}", f"F_{suffix}", f"F_{suffix}_imag"):
             if name in arrays:
