@@ -1,0 +1,208 @@
+"""The exact sum: subpixels, sensor layers, mosaic samples, lattices and wavelengths, one after the other.
+
+I = G P Omega / n_steps * sum strength_i cap_t omega (F_latt^2 + I_diffuse) |F|^2 (PHYSICS 1.8). Memory is that of the
+pixels: the sum is folded with `lax.scan`, and reverse-mode derivatives recompute each term.
+
+Fractional Miller indices are formed relative to an integer reference of the box, in float64 per box; the pixel's
+share is a small difference, so that float32 pixels keep their accuracy for large cells and blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesbragg.forward.diffuse import diffuse_intensity
+from bayesbragg.forward.factors import anomalous_sum, window_index
+from bayesbragg.forward.geometry import captured_fraction, directions, move_boxes, polarization, solid_angle
+from bayesbragg.forward.mosaic import block_matrix, mosaic_rotations
+from bayesbragg.forward.options import Options
+from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.rotations import cell_matrix, misorientation
+from bayesbragg.forward.scene import Scene
+
+__all__ = ["FUDGE", "expected_photons"]
+
+Array = Any
+Vector = tuple[Array, Array, Array]
+
+FUDGE = 1.0 / 0.63
+"""F_latt = det N exp(-FUDGE |N dh|^2): a Gaussian in place of the interference function (PHYSICS 1.3)."""
+
+
+@partial(jax.jit, static_argnames="options")
+def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> Array:
+    """Bragg (and diffuse) photons per pixel, without background, ``(n_boxes, n_pixels)``."""
+    boxes, dtype = scene.boxes, jnp.dtype(options.precision)
+    moved = move_boxes(boxes, parameters.panels)
+    half, zero = jnp.asarray(0.5), jnp.asarray(0.0)
+    centre = directions(boxes, moved, half, half, zero)
+    rotations = mosaic_rotations(scene.mosaic, parameters.mosaic.eta_deg, options.spread)
+    U = misorientation(parameters.crystal.rot_xyz) @ scene.lattices.U
+    real_space = U @ cell_matrix(parameters.crystal.cell) @ scene.lattices.basis.T
+    blocks = block_matrix(parameters.mosaic.n_abc, parameters.mosaic.n_def)
+    height = parameters.scale.G
+    if options.block_scale:
+        height = height * jnp.linalg.det(blocks) ** 2
+
+    n, layers = options.oversample, options.sensor_layers
+    n_mosaic, n_lattices = rotations.shape[0], U.shape[0]
+    grid = itertools.product(range(n), range(n), range(layers), range(n_mosaic), range(n_lattices))
+    steps = np.array(list(grid))
+    depends_on_layer = scene.sensor.attenuation_m
+
+    def one_step(step: Array) -> Array:
+        slow, fast, layer, m, lattice = (step[i] for i in range(5))
+        point = directions(boxes, moved, (fast + 0.5) / n, (slow + 0.5) / n, layer * scene.sensor.thickstep_m)
+        M = rotations[m] @ real_space[lattice]
+        photons = _lattice_sum(parameters, scene, options, M, blocks[lattice], moved, point.du, lattice)
+        photons = photons * height[lattice].astype(dtype) if not options.diffuse else photons
+        if layers > 1:
+            attenuation = jnp.where(depends_on_layer > 0, depends_on_layer, 1.0)
+            captured = captured_fraction(moved, point, layer, scene.sensor.thickstep_m, attenuation)
+            photons = photons * jnp.where(depends_on_layer > 0, captured, 1.0)
+        if options.oversample_omega:
+            photons = photons * solid_angle(moved, point)
+        return photons
+
+    if len(steps) == 1:
+        total = one_step(jnp.asarray(steps[0]))
+    else:
+        step_sum = jax.checkpoint(one_step)
+        start = jnp.zeros(boxes.fast_px.shape, dtype)
+        total, _ = jax.lax.scan(lambda carry, step: (carry + step_sum(step), None), start, jnp.asarray(steps))
+
+    if not options.oversample_omega:
+        total = total * solid_angle(moved, centre)
+    if options.polarization:
+        beam = scene.beam
+        total = total * polarization(moved, centre, beam.k, beam.polarization_normal, beam.kahn)
+    return total / (n * n * layers * n_mosaic)
+
+
+def _lattice_sum(
+    parameters: Parameters,
+    scene: Scene,
+    options: Options,
+    M: Array,
+    block: Array,
+    moved: Any,
+    du: Vector,
+    lattice: Array,
+) -> Array:
+    """Sum over channels of strength (F_latt^2 / det N^2 [+ diffuse]) |F|^2, ``(n_boxes, n_pixels)``."""
+    dtype = du[0].dtype
+    windows = scene.factors
+    low, extent = windows.low[lattice], windows.extent
+    inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * scene.channels.wavelengths_A)
+    # h = M^T (u - k) / lambda, split into the box's part (float64) and the pixel's difference.
+    box_g = (moved.direction - scene.beam.k) @ M
+    reference = jax.lax.stop_gradient(jnp.ceil(box_g * jnp.mean(inverse) - 0.5))
+    M_pixel = M.astype(dtype)
+    pixel_g = [sum(M_pixel[j, i] * du[j] for j in range(3)) for i in range(3)]
+    form = (2.0 * FUDGE * block.T @ block).astype(dtype)
+    relative_low = low - reference.astype(low.dtype)
+    n_boxes, n_window = low.shape[0], windows.real.shape[-1]
+    row = (jnp.arange(n_boxes, dtype=jnp.int32) * n_window)[:, None]
+
+    if options.b_factor or options.complex_factors:
+        s = [du[i] + (moved.direction - scene.beam.k)[:, i].astype(dtype)[:, None] for i in range(3)]
+        s_squared = s[0] * s[0] + s[1] * s[1] + s[2] * s[2]
+
+    real = windows.real[lattice].astype(dtype).reshape(-1)
+    if not (options.complex_factors or options.diffuse):
+        real = real * real
+
+    def look_up(table: Array, position: Array) -> Array:
+        return table.at[row + position].get(mode="promise_in_bounds")
+
+    def one_channel(inv: Array, strength: Array, f_prime: Array, f_double_prime: Array) -> Array:
+        offset = box_g * inv - reference
+        inv_pixel = inv.astype(dtype)
+        h = [pixel_g[i] * inv_pixel + offset[:, i].astype(dtype)[:, None] for i in range(3)]
+        near = [jax.lax.stop_gradient(jnp.ceil(c - 0.5)) for c in h]
+        a, b, c = (h[i] - near[i] for i in range(3))
+        exponent = (
+            a * (form[0, 0] * a + 2.0 * (form[0, 1] * b + form[0, 2] * c))
+            + b * (form[1, 1] * b + 2.0 * form[1, 2] * c)
+            + form[2, 2] * c * c
+        )
+        position = window_index((near[0], near[1], near[2]), relative_low, extent)
+        strength = strength.astype(dtype)
+        debye_waller = zero = jnp.zeros((), dtype)
+        if options.b_factor:
+            debye_waller = 0.5 * parameters.scale.b_factor_A2.astype(dtype) * s_squared * inv_pixel**2
+        if options.complex_factors:
+            absolute = [near[i] + reference[:, i].astype(dtype)[:, None] for i in range(3)]
+            cosine, sine = anomalous_sum(
+                windows.heavy_atoms, (absolute[0], absolute[1], absolute[2]), s_squared * inv_pixel**2
+            )
+            F_real = look_up(real, position) + cosine * f_prime - sine * f_double_prime
+            imag = windows.imag[lattice].astype(dtype).reshape(-1)
+            F_imag = look_up(imag, position) + sine * f_prime + cosine * f_double_prime
+            F_squared = F_real**2 + F_imag**2
+        elif options.diffuse:
+            F = look_up(real, position)
+            shape = _diffuse(parameters, scene, options, lattice, (a, b, c), near, reference, position, look_up, real)
+            height = parameters.scale.G[lattice].astype(dtype)
+            det = jnp.linalg.det(block).astype(dtype) ** 2 if options.block_scale else jnp.ones((), dtype)
+            bragg = det * jnp.exp(-exponent)
+            return strength * height * F * F * (bragg + shape) * jnp.exp(-debye_waller + zero)
+        else:
+            F_squared = look_up(real, position)
+        return strength * F_squared * jnp.exp(-(exponent + debye_waller))
+
+    nothing = jnp.zeros_like(inverse)
+    atoms = windows.heavy_atoms
+    f_prime = atoms.fprime if options.complex_factors and atoms.fprime.shape[0] else nothing
+    f_double_prime = atoms.fdoubleprime if options.complex_factors and atoms.fdoubleprime.shape[0] else nothing
+    channels = (inverse, scene.channels.strength, f_prime.astype(dtype), f_double_prime.astype(dtype))
+    body = jax.checkpoint(one_channel)
+    start = jnp.zeros(du[0].shape, dtype)
+    total, _ = jax.lax.scan(lambda carry, channel: (carry + body(*channel), None), start, channels)
+    return total
+
+
+def _diffuse(
+    parameters: Parameters,
+    scene: Scene,
+    options: Options,
+    lattice: Array,
+    dh: Vector,
+    near: list[Array],
+    reference: Array,
+    position: Array,
+    look_up: Any,
+    amplitudes: Array,
+) -> Array:
+    """The diffuse term at every pixel, with the neighbours' structure factors from the same window."""
+    dtype = near[0].dtype
+    stencil = options.diffuse_stencil
+    windows = scene.factors
+    reach = np.arange(-stencil, stencil + 1)
+    n1, n2 = windows.extent[1].astype(jnp.int32), windows.extent[2].astype(jnp.int32)
+    inside = look_up(windows.inside[lattice].astype(dtype).reshape(-1), position)
+    centre = look_up(amplitudes, position)
+    safe = jnp.where(centre > 0, centre, 1.0)
+    ratios = []
+    for i, j, k in itertools.product(reach, repeat=3):
+        neighbour = look_up(amplitudes, position + ((int(i) * n1 + int(j)) * n2 + int(k)))
+        ratios.append(inside * jnp.where(centre > 0, (neighbour / safe) ** 2, 1.0))
+    B_recip = jnp.linalg.inv(cell_matrix(parameters.crystal.cell)).T
+    reciprocal = scene.lattices.U[lattice] @ B_recip @ jnp.linalg.inv(scene.lattices.basis)
+    absolute = [near[i] + reference[:, i].astype(dtype)[:, None] for i in range(3)]
+    return diffuse_intensity(
+        scene.diffuse,
+        parameters.diffuse.gamma_A.astype(dtype),
+        parameters.diffuse.sigma_A.astype(dtype),
+        reciprocal.astype(dtype),
+        stencil,
+        dh,
+        (absolute[0], absolute[1], absolute[2]),
+        jnp.stack(ratios),
+    )

@@ -1,0 +1,78 @@
+"""Mosaic blocks and their orientations: the block matrix N and the sampled rotations W_m (PHYSICS 1.3, 1.9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.scipy.special import erfinv
+
+from bayesbragg.forward.rotations import axis_rotation
+
+__all__ = ["MosaicSamples", "block_matrix", "mosaic_rotations", "sample_axes"]
+
+Array = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MosaicSamples:
+    """The random part of the sampled mosaic spread; the widths eta are parameters.
+
+    Attributes:
+        axes: unit rotation axes, ``(n_pairs, 3)``; each is used with + and - its angle.
+        cdf: numbers p in [0, 1) that fix the angles, theta = eta sqrt(2) erfinv(p), ``(n_pairs,)``.
+        cell_directions: rows are unit vectors along a, b, c of the starting crystal, ``(3, 3)`` (anisotropic only).
+    """
+
+    axes: Array
+    cdf: Array
+    cell_directions: Array
+
+
+def sample_axes(n_samples: int, seed: int = 0) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Axes uniform on the sphere and evenly spread cdf numbers for an even number of mosaic rotations.
+
+    Returns:
+        axes ``(n_samples / 2, 3)`` and cdf numbers ``(n_samples / 2,)``.
+    """
+    if n_samples < 2 or n_samples % 2:
+        raise ValueError(f"the number of mosaic samples must be even and at least 2, got {n_samples}")
+    generator = np.random.default_rng(seed)
+    axes = generator.standard_normal((n_samples // 2, 3))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    cdf = np.arange(n_samples // 2) / (n_samples // 2)
+    return axes, cdf[generator.permutation(n_samples // 2)]
+
+
+def block_matrix(n_abc: Array, n_def: Array) -> Array:
+    """Symmetric matrix N of cells per block: diagonal Na, Nb, Nc; Nd (ab), Ne (bc), Nf (ac); ``(..., 3, 3)``."""
+    a, b, c = n_abc[..., 0], n_abc[..., 1], n_abc[..., 2]
+    d, e, f = n_def[..., 0], n_def[..., 1], n_def[..., 2]
+    rows = [[a, d, f], [d, b, e], [f, e, c]]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def mosaic_rotations(
+    samples: MosaicSamples, eta_deg: Array, spread: Literal["none", "isotropic", "anisotropic"]
+) -> Array:
+    """Rotations W_m in the order +angle, -angle of each axis, ``(n_samples, 3, 3)``; the identity without spread.
+
+    Isotropic: every axis has width eta_deg[0]. Anisotropic: the width about an axis v is |v . T v|^(-1/2) with
+    T = S diag(1/eta^2) S^-1 and S the matrix whose columns are the directions of a, b, c.
+    """
+    if spread == "none":
+        return jnp.eye(3)[None]
+    if spread == "isotropic":
+        width = eta_deg[0]
+    else:
+        S = samples.cell_directions.T
+        T = S @ jnp.diag(1.0 / eta_deg**2) @ jnp.linalg.inv(S)
+        width = jnp.abs(jnp.einsum("ji,ik,jk->j", samples.axes, T, samples.axes)) ** -0.5
+    angle = width * jnp.sqrt(2.0) * erfinv(samples.cdf) * (jnp.pi / 180.0)
+    both = jnp.stack([axis_rotation(samples.axes, angle), axis_rotation(samples.axes, -angle)], axis=1)
+    return both.reshape(-1, 3, 3)

@@ -1,0 +1,47 @@
+"""What is static in the forward model: switches and counts, part of the compilation key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Switches of the exact sum.
+
+    Attributes:
+        oversample: subpixels along each side of a pixel; the sum runs over its square.
+        sensor_layers: layers of a thick sensor; 1 for a thin one.
+        oversample_omega: evaluate the solid angle at every subpixel and layer (True) or once at the pixel's centre.
+        polarization: include the polarization factor.
+        block_scale: include det(N) in the lattice factor (False is the classic ``no_Nabc_scale``).
+        spread: mosaic spread sampled by rotations, with one width (isotropic) or one per cell axis (anisotropic).
+        complex_factors: structure factors are complex, with anomalous scatterers per wavelength.
+        diffuse: include diffuse scattering.
+        diffuse_stencil: neighbouring reflections on each side that contribute to it.
+        b_factor: the shot's Debye-Waller factor is in use.
+        precision: floats of the per-pixel arrays; everything per box stays float64.
+    """
+
+    oversample: int = 1
+    sensor_layers: int = 1
+    oversample_omega: bool = True
+    polarization: bool = True
+    block_scale: bool = True
+    spread: Literal["none", "isotropic", "anisotropic"] = "none"
+    complex_factors: bool = False
+    diffuse: bool = False
+    diffuse_stencil: int = 0
+    b_factor: bool = False
+    precision: Literal["float64", "float32"] = "float64"
+
+    def __post_init__(self) -> None:
+        if self.oversample < 1 or self.sensor_layers < 1:
+            raise ValueError(
+                f"oversample ({self.oversample}) and sensor_layers ({self.sensor_layers}) must be 1 or more"
+            )
+        if self.diffuse and self.complex_factors:
+            raise ValueError("diffuse scattering with complex structure factors is not defined")

@@ -1,0 +1,244 @@
+"""Everything about a shot that a fit does not vary, as arrays ready for the device.
+
+`build_scene` is the one place where detector, beam, spectrum, crystals, boxes and structure factors meet. Its result
+is a pytree: shots with equal shapes share one compiled program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.forward.diffuse import DiffuseModel
+from bayesbragg.forward.factors import FactorWindows, HeavyAtoms
+from bayesbragg.forward.geometry import BoxGeometry, directions, move_boxes
+from bayesbragg.forward.mosaic import MosaicSamples, sample_axes
+from bayesbragg.forward.options import Options
+from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.rotations import cell_matrix, misorientation
+from bayesbragg.model import Beam, Crystal, Detector, Shot, Spectrum, StructureFactors
+
+__all__ = ["R_E_SQUARED_M2", "PanelGroups", "Scene", "build_scene", "window_holds"]
+
+Array = Any
+
+R_E_SQUARED_M2 = 7.94079248018965e-30
+"""Square of the classical electron radius, m^2, as the classic program has it."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BeamArrays:
+    """k: unit vector of travel ``(3,)``; polarization_normal ``(3,)``; kahn: Kahn factor, scalar."""
+
+    k: Array
+    polarization_normal: Array
+    kahn: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Channels:
+    """wavelengths_A ``(n_channels,)``; strength: r_e^2 times photons per area and channel count, ``(n_channels,)``."""
+
+    wavelengths_A: Array
+    strength: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Lattices:
+    """U: starting orientations ``(n_lattices, 3, 3)``; basis: conventional to primitive indices O, ``(3, 3)``."""
+
+    U: Array
+    basis: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sensor:
+    """thickstep_m: depth of a layer; attenuation_m: attenuation length, 0 for a sensor that is not modelled."""
+
+    thickstep_m: Array
+    attenuation_m: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Scene:
+    """The fixed part of the forward model; see the classes of its fields for shapes and units."""
+
+    boxes: BoxGeometry
+    beam: BeamArrays
+    channels: Channels
+    lattices: Lattices
+    factors: FactorWindows
+    mosaic: MosaicSamples
+    sensor: Sensor
+    diffuse: DiffuseModel
+
+
+@dataclass(frozen=True)
+class PanelGroups:
+    """Which panels move together.
+
+    Attributes:
+        group: group number of every panel, ``(n_panels,)``, from 0.
+        reference_mm: point about which each group turns, ``(n_groups, 3)``, millimetre.
+    """
+
+    group: npt.NDArray[np.int64]
+    reference_mm: npt.NDArray[np.float64]
+
+
+def build_scene(
+    detector: Detector,
+    beam: Beam,
+    spectrum: Spectrum,
+    crystals: Sequence[Crystal],
+    shot: Shot,
+    factors: StructureFactors,
+    start: Parameters,
+    options: Options,
+    *,
+    beam_size_mm: float = 0.001,
+    kahn_factor: float | None = None,
+    groups: PanelGroups | None = None,
+    mosaic: MosaicSamples | None = None,
+    n_mosaic: int = 1,
+    mosaic_seed: int = 0,
+    heavy_atoms: HeavyAtoms | None = None,
+    diffuse: DiffuseModel | None = None,
+    thickstep_mm: float = 0.0,
+    attenuation_length_mm: float = 0.0,
+    margin: int = 1,
+) -> Scene:
+    """Arrays of one shot for `expected_photons`.
+
+    Args:
+        spectrum: photons per channel; the fluence is their sum over the number of channels and ``beam_size_mm``^2.
+        crystals: the lattices of the shot; they share symmetry and cell.
+        shot: boxes (only their panels and bounds are used here).
+        start: parameters around which the structure-factor windows are laid.
+        beam_size_mm: side of the beam (PHYSICS 10), millimetre.
+        kahn_factor: replaces the beam's own Kahn factor (the classic pipeline uses 1).
+        groups: panel groups; by default one group in which each panel turns about its own origin.
+        mosaic: sampled spread; drawn from ``n_mosaic`` and ``mosaic_seed`` if not given.
+        heavy_atoms: anomalous scatterers (complex structure factors only).
+        diffuse: symmetry of diffuse scattering (needed with ``options.diffuse``).
+        thickstep_mm, attenuation_length_mm: depth of a sensor layer and attenuation length; 0 turns capture off.
+        margin: extra reflections on each side of a window.
+    """
+    boxes = _box_geometry(detector, shot, groups, options)
+    n_channels = spectrum.n_channels
+    strength = R_E_SQUARED_M2 * spectrum.photons / (n_channels * (beam_size_mm * 1e-3) ** 2)
+    if mosaic is None:
+        axes, cdf = sample_axes(n_mosaic, mosaic_seed) if options.spread != "none" else (np.zeros((1, 3)), np.zeros(1))
+        cell_vectors = crystals[0].real_space_A
+        mosaic = MosaicSamples(axes, cdf, cell_vectors / np.linalg.norm(cell_vectors, axis=1, keepdims=True))
+    partial = Scene(
+        boxes=boxes,
+        beam=BeamArrays(
+            beam.direction,
+            beam.polarization_normal,
+            np.asarray(beam.kahn_factor if kahn_factor is None else kahn_factor),
+        ),
+        channels=Channels(spectrum.wavelengths_A, strength),
+        lattices=Lattices(np.stack([c.U for c in crystals]), crystals[0].to_primitive),
+        factors=_no_windows(),
+        mosaic=mosaic,
+        sensor=Sensor(np.asarray(thickstep_mm * 1e-3), np.asarray(attenuation_length_mm * 1e-3)),
+        diffuse=diffuse if diffuse is not None else DiffuseModel(np.eye(3)[None]),
+    )
+    low, high = (np.asarray(a) for a in _index_range(start, partial))
+    windows = _windows(factors, low, high, margin, options, heavy_atoms)
+    return Scene(**{**{f: getattr(partial, f) for f in partial.__dataclass_fields__}, "factors": windows})
+
+
+def window_holds(parameters: Parameters, scene: Scene) -> bool:
+    """Whether every pixel's nearest reflection lies inside its box's window at these parameters."""
+    low, high = (np.asarray(a) for a in _index_range(parameters, scene))
+    first = np.asarray(scene.factors.low)
+    last = first + np.asarray(scene.factors.extent) - 1
+    return bool(np.all(np.ceil(low - 0.5) >= first) and np.all(np.ceil(high - 0.5) <= last))
+
+
+def _box_geometry(detector: Detector, shot: Shot, groups: PanelGroups | None, options: Options) -> BoxGeometry:
+    panel = shot.panel
+    origin = detector.origin_mm[panel]
+    dtype = np.dtype(options.precision)
+    centre = np.stack([shot.bounds[:, :2].mean(axis=1), shot.bounds[:, 2:].mean(axis=1)], axis=-1)
+    return BoxGeometry(
+        origin_m=origin * 1e-3,
+        fast=detector.fast[panel],
+        slow=detector.slow[panel],
+        normal=detector.normal[panel],
+        normal_sign=np.asarray(detector.normal_sign),
+        pixel_m=detector.pixel_size_mm[panel] * 1e-3,
+        group=np.zeros(len(panel), dtype=np.int64) if groups is None else groups.group[panel],
+        reference_m=(origin if groups is None else groups.reference_mm[groups.group[panel]]) * 1e-3,
+        centre_px=centre,
+        fast_px=(shot.fast - centre[:, :1]).astype(dtype),
+        slow_px=(shot.slow - centre[:, 1:]).astype(dtype),
+    )
+
+
+def _no_windows() -> FactorWindows:
+    empty = np.zeros(0)
+    atoms = HeavyAtoms(np.zeros((0, 5)), empty, empty)
+    return FactorWindows(np.zeros((0, 0, 3), int), np.zeros(3, int), empty, empty, empty, atoms)
+
+
+@jax.jit
+def _index_range(parameters: Parameters, scene: Scene) -> tuple[Array, Array]:
+    """Smallest and largest fractional index of each box and lattice, each ``(n_lattices, n_boxes, 3)``."""
+    moved = move_boxes(scene.boxes, parameters.panels)
+    point = directions(scene.boxes, moved, jnp.asarray(0.5), jnp.asarray(0.5), jnp.asarray(0.0))
+    u = jnp.stack(point.du, axis=-1).astype(jnp.float64) + moved.direction[:, None, :]
+    wavelengths = parameters.spectrum.offset_A + parameters.spectrum.scale * scene.channels.wavelengths_A
+    live = scene.channels.strength > 0
+    inverse = 1.0 / wavelengths
+    ends = jnp.stack([jnp.min(jnp.where(live, inverse, jnp.inf)), jnp.max(jnp.where(live, inverse, -jnp.inf))])
+    M = misorientation(parameters.crystal.rot_xyz) @ scene.lattices.U @ cell_matrix(parameters.crystal.cell)
+    h = jnp.einsum("lji,bpj->lbpi", M @ scene.lattices.basis.T, u - scene.beam.k)
+    h = h[..., None] * ends
+    spread = 4.0 * jnp.radians(jnp.max(parameters.mosaic.eta_deg)) * jnp.max(jnp.abs(h), axis=(2, 3, 4))[..., None]
+    return jnp.min(h, axis=(2, 4)) - spread, jnp.max(h, axis=(2, 4)) + spread
+
+
+def _windows(
+    factors: StructureFactors,
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    margin: int,
+    options: Options,
+    heavy_atoms: HeavyAtoms | None,
+) -> FactorWindows:
+    """Look up the window of every box; extents are rounded up to even numbers so that shots share compilations."""
+    pad = margin + options.diffuse_stencil
+    first = np.ceil(low - 0.5).astype(np.int64) - pad
+    last = np.ceil(high - 0.5).astype(np.int64) + pad
+    extent = (last - first + 1).max(axis=(0, 1))
+    extent += extent % 2
+    steps = np.stack(np.meshgrid(*(np.arange(n) for n in extent), indexing="ij"), axis=-1).reshape(-1, 3)
+    hkl = first[..., None, :] + steps
+    values = factors.lookup(hkl)
+    empty = np.zeros(0)
+    inside = empty
+    if options.diffuse:
+        stencil = options.diffuse_stencil
+        inside = factors.inside(hkl - stencil) & factors.inside(hkl + stencil)
+        inside = inside.astype(np.float64)
+    if options.complex_factors:
+        real, imag = np.real(values), np.imag(values)
+        heavy_atoms = heavy_atoms or HeavyAtoms(np.zeros((0, 5)), empty, empty)
+    else:
+        real, imag = np.abs(values), empty
+        heavy_atoms = HeavyAtoms(np.zeros((0, 5)), empty, empty)
+    return FactorWindows(first, extent, np.asarray(real), imag, inside, heavy_atoms)
