@@ -1,0 +1,8 @@
+"""PHIL: the classic parameter scopes, read from files and ``key=value`` words through freephil."""
+
+from bayesbragg.io.phil.checks import check
+from bayesbragg.io.phil.documentation import documentation
+from bayesbragg.io.phil.live import LIVE
+from bayesbragg.io.phil.resolved import ResolvedParameters, load_phil, resolve_path
+
+__all__ = ["LIVE", "ResolvedParameters", "check", "documentation", "load_phil", "resolve_path"]
