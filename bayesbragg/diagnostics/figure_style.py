@@ -1,0 +1,51 @@
+"""What all pictures share: colours, quiet axes, and writing a figure so that it is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = ["INK", "PANEL_EDGE", "PANEL_FACE", "RUN_COLOURS", "RUN_MARKERS", "quiet", "save"]
+
+INK = "#22303c"
+PANEL_FACE = "#f3f4f2"
+PANEL_EDGE = "#9aa5ad"
+RUN_COLOURS = ("#1f6f8b", "#d1495b", "#3a9d5d", "#8f5db7", "#e08a1e", "#5c6770")
+RUN_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
+    """Write a figure (PNG, PDF or SVG by the name's ending) under a temporary name, then rename it.
+
+    Returns:
+        The path written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix or ".png")
+    os.close(handle)
+    try:
+        FigureCanvasAgg(figure)
+        figure.savefig(temporary, dpi=dpi)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def quiet(axes: Any) -> None:
+    """Fewer lines, one ink."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(PANEL_EDGE)
+    axes.tick_params(colors=INK, width=0.8)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
