@@ -1,0 +1,230 @@
+"""The one log density: log likelihood of the pixels plus log prior of the parameters.
+
+MAP, Laplace and NUTS are three ways to look at it. Everything that differs between shots is an argument of the
+compiled functions (a pytree of arrays); only the structure is static: the forward function and its options, the
+likelihood, the shapes, and the sites of the layout. Shots of one bucket of shapes share one compiled program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.forward.parameters import Parameters
+from bayesbragg.inference.likelihood import LikelihoodName, half_window, total
+from bayesbragg.model import Shot
+from bayesbragg.priors.flatten import Layout
+
+__all__ = ["LogDensity", "Pixels", "Problem", "Recipe"]
+
+Array = Any
+FloatArray = npt.NDArray[np.float64]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """What was measured.
+
+    Attributes:
+        counts: photons, ``(n_boxes, n_pixels)``.
+        background: expected photons without Bragg scattering, same shape.
+        trusted: pixels that count, same shape.
+        variance: readout variance, photon^2, same shape or scalar.
+    """
+
+    counts: Array
+    background: Array
+    trusted: Array
+    variance: Array
+
+    @classmethod
+    def from_shot(cls, shot: Shot) -> Pixels:
+        """The pixels of a shot; one that is not finite is not trusted."""
+        finite = np.isfinite(shot.counts) & np.isfinite(shot.background) & np.isfinite(shot.readout_sd)
+        keep = shot.trusted & finite
+        variance = np.where(keep, shot.readout_sd**2, 1.0)
+        return cls(np.where(keep, shot.counts, 0.0), np.where(keep, shot.background, 0.0), keep, variance)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The static part of a density: part of the compilation key.
+
+    Attributes:
+        forward: ``forward(parameters, scene, options)`` gives Bragg photons ``(n_boxes, n_pixels)``; a module-level
+            function, so that it hashes the same for every shot.
+        options: hashable options of the forward function.
+        likelihood: name of the likelihood.
+        window: number of terms on each side for ``poisson_gaussian``; 0 otherwise.
+    """
+
+    forward: Callable[[Parameters, Any, Any], Array]
+    options: Hashable = None
+    likelihood: LikelihoodName = "gaussian"
+    window: int = 0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The arrays of a density: a pytree, an argument of every compiled function.
+
+    Attributes:
+        layout: what varies.
+        base: parameters that do not vary (and the start of those that do).
+        scene: the fixed part of the forward model.
+        pixels: the data.
+    """
+
+    layout: Layout
+    base: Parameters
+    scene: Any
+    pixels: Pixels
+
+
+class LogDensity:
+    """Log density of one shot, at coordinates x of its layout.
+
+    Args:
+        forward: ``forward(parameters, scene, options)``, such as `bayesbragg.forward.expected_photons`.
+        scene: its second argument (a pytree).
+        options: its third argument (hashable).
+        pixels: the data.
+        layout, base: from `bayesbragg.priors.make_layout`.
+        likelihood: ``gaussian`` (the classic target), ``poisson``, ``poisson_gaussian`` or ``shifted_poisson``.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Parameters, Any, Any], Array],
+        scene: Any,
+        options: Hashable,
+        pixels: Pixels | Shot,
+        layout: Layout,
+        base: Parameters,
+        likelihood: LikelihoodName = "gaussian",
+    ) -> None:
+        data = Pixels.from_shot(pixels) if isinstance(pixels, Shot) else pixels
+        window = half_window(np.asarray(data.variance)) if likelihood == "poisson_gaussian" else 0
+        self.recipe = Recipe(forward, options, likelihood, window)
+        scene, data, base = jax.device_put((scene, data, base))
+        self.problem = Problem(layout, base, scene, data)
+        self.n_trusted = int(np.sum(np.asarray(data.trusted)))
+
+    @property
+    def layout(self) -> Layout:
+        return self.problem.layout
+
+    def with_layout(self, layout: Layout) -> LogDensity:
+        """The same density in other coordinates or from another start; the data stay where they are."""
+        other = object.__new__(LogDensity)
+        other.recipe, other.n_trusted = self.recipe, self.n_trusted
+        other.problem = replace(self.problem, layout=layout)
+        return other
+
+    def bragg(self, x: npt.ArrayLike) -> Array:
+        """Bragg photons, ``(n_boxes, n_pixels)``."""
+        return _bragg(jnp.asarray(x), self.problem, self.recipe)
+
+    def log_likelihood(self, x: npt.ArrayLike) -> float:
+        """Log likelihood of the trusted pixels."""
+        return float(_log_likelihood(jnp.asarray(x), self.problem, self.recipe))
+
+    def log_prior(self, x: npt.ArrayLike) -> float:
+        """Log prior of the physical values (no change-of-variables term)."""
+        return float(_log_prior(jnp.asarray(x), self.problem))
+
+    def target(self, x: npt.ArrayLike) -> float:
+        """-(log likelihood + log prior): the classic target where likelihood and priors are the classic ones."""
+        return float(_target(jnp.asarray(x), self.problem, self.recipe))
+
+    def value_and_grad(self, x: npt.ArrayLike) -> tuple[float, FloatArray]:
+        """Target and its gradient in x, ``(n,)``."""
+        value, gradient = _value_and_grad(jnp.asarray(x), self.problem, self.recipe)
+        return float(value), np.asarray(gradient)
+
+    def fisher(self, x: npt.ArrayLike) -> FloatArray:
+        """Expected Fisher information of the likelihood in x, plus the curvature of the restraints, ``(n, n)``."""
+        return np.asarray(_fisher(jnp.asarray(x), self.problem, self.recipe))
+
+    def parameters(self, x: npt.ArrayLike) -> Parameters:
+        """Physical parameters at x."""
+        return self.layout.to_parameters(jnp.asarray(x), self.problem.base)
+
+    def sigma_z(self, x: npt.ArrayLike) -> float:
+        """Standard deviation of residual over its expected standard deviation; 1 for a model that is right."""
+        return float(_sigma_z(jnp.asarray(x), self.problem, self.recipe))
+
+
+def _bragg_of(x: Array, problem: Problem, recipe: Recipe) -> Array:
+    parameters = problem.layout.to_parameters(x, problem.base)
+    return recipe.forward(parameters, problem.scene, recipe.options)
+
+
+_bragg = partial(jax.jit, static_argnames="recipe")(_bragg_of)
+
+
+def _likelihood_of(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
+    mu = bragg.astype(jnp.float64) + pixels.background
+    return total(recipe.likelihood, pixels.counts, mu, pixels.variance, pixels.trusted, recipe.window)
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _log_likelihood(x: Array, problem: Problem, recipe: Recipe) -> Array:
+    return _likelihood_of(_bragg_of(x, problem, recipe), problem.pixels, recipe)
+
+
+@jax.jit
+def _log_prior(x: Array, problem: Problem) -> Array:
+    values = problem.layout.values(x)
+    return problem.layout.log_prior(values, problem.layout.place(values, problem.base))
+
+
+def _target_of(x: Array, problem: Problem, recipe: Recipe) -> Array:
+    values = problem.layout.values(x)
+    parameters = problem.layout.place(values, problem.base)
+    bragg = recipe.forward(parameters, problem.scene, recipe.options)
+    prior = problem.layout.log_prior(values, parameters)
+    return -(_likelihood_of(bragg, problem.pixels, recipe) + prior)
+
+
+_target = partial(jax.jit, static_argnames="recipe")(_target_of)
+_value_and_grad = partial(jax.jit, static_argnames="recipe")(jax.value_and_grad(_target_of))
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _fisher(x: Array, problem: Problem, recipe: Recipe) -> Array:
+    """Sum over pixels of J J^T times the information of one pixel about its expectation, plus the restraints'."""
+    pixels = problem.pixels
+    bragg, push = jax.linearize(lambda y: _bragg_of(y, problem, recipe).astype(jnp.float64), x)
+    # One direction at a time: memory stays that of a few images, whatever the number of parameters.
+    jacobian = jax.lax.map(push, jnp.eye(x.shape[0], dtype=x.dtype))
+    mu = jnp.where(pixels.trusted, bragg + pixels.background, 1.0)
+    V = jnp.where(pixels.trusted, mu + pixels.variance, 1.0)
+    information = 1.0 / V + (0.5 / V**2 if recipe.likelihood == "gaussian" else 0.0)
+    weight = jnp.where(pixels.trusted, information, 0.0).reshape(-1)
+    J = jacobian.reshape(x.shape[0], -1)
+    curvature = (J * weight) @ J.T
+    layout = problem.layout
+    slope = jax.jvp(layout.values, (x,), (jnp.ones_like(x),))[1]
+    restrained = np.array([site.restrained for site in layout.sites])
+    return curvature + jnp.diag(jnp.where(restrained, slope**2 / jnp.asarray(layout.beta), 0.0))
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _sigma_z(x: Array, problem: Problem, recipe: Recipe) -> Array:
+    pixels = problem.pixels
+    mu = jnp.where(pixels.trusted, _bragg_of(x, problem, recipe) + pixels.background, 1.0)
+    V = jnp.where(pixels.trusted, mu + pixels.variance, 1.0)
+    z = jnp.where(pixels.trusted, (pixels.counts - mu) / jnp.sqrt(V), 0.0)
+    n = jnp.sum(pixels.trusted)
+    mean = jnp.sum(z) / n
+    return jnp.sqrt(jnp.sum(jnp.where(pixels.trusted, (z - mean) ** 2, 0.0)) / n)

@@ -1,0 +1,130 @@
+"""Log likelihood of each pixel, given the photons expected there.
+
+``counts`` are photons (raw value over gain), real numbers because of readout noise; ``mu`` the expected photons
+(Bragg and background); ``variance`` the readout variance, photon^2. All broadcast; every function returns the log
+density of ``counts`` per pixel. Masking is the caller's: see `total`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.scipy.special import gammaln
+
+__all__ = [
+    "LikelihoodName",
+    "gaussian",
+    "half_window",
+    "log_likelihood",
+    "poisson",
+    "poisson_gaussian",
+    "shifted_poisson",
+    "total",
+]
+
+Array = Any
+LikelihoodName = Literal["gaussian", "poisson", "poisson_gaussian", "shifted_poisson"]
+
+_TINY_MU = 1e-12
+"""Photons below which an expectation is taken as this: the logarithm of a Poisson mean must exist."""
+
+
+def gaussian(counts: Array, mu: Array, variance: Array) -> Array:
+    """-1/2 [ln(2 pi V) + (counts - mu)^2 / V] with V = mu + variance: the classic target."""
+    V = mu + variance
+    return -0.5 * (jnp.log(2.0 * jnp.pi * V) + (counts - mu) ** 2 / V)
+
+
+def poisson(counts: Array, mu: Array, variance: Array) -> Array:
+    """counts ln mu - mu - ln Gamma(counts + 1); no readout noise. Negative counts are taken as none."""
+    del variance
+    mu = jnp.maximum(mu, _TINY_MU)
+    n = jnp.maximum(counts, 0.0)
+    return n * jnp.log(mu) - mu - gammaln(n + 1.0)
+
+
+def shifted_poisson(counts: Array, mu: Array, variance: Array) -> Array:
+    """Approximation of `poisson_gaussian`: counts + variance is Poisson with mean mu + variance (right in mean and
+    variance, not in shape)."""
+    return poisson(counts + variance, mu + variance, variance)
+
+
+def poisson_gaussian(counts: Array, mu: Array, variance: Array, *, half_window: int) -> Array:
+    """Exact: ln sum_n Poisson(n; mu) Normal(counts; n, variance).
+
+    The terms around the largest are summed, ``2 half_window + 1`` of them. The terms are log-concave and fall off at
+    least as fast as a Gaussian of the readout variance, so 9 standard deviations on each side lose nothing
+    (`half_window` chooses).
+
+    Args:
+        half_window: number of terms on each side of the largest, static.
+    """
+    mu = jnp.maximum(mu, _TINY_MU)
+    centre = jax.lax.stop_gradient(jnp.round(_largest_term(counts, mu, variance)))
+    n = centre[..., None] + jnp.arange(-half_window, half_window + 1.0)
+    valid = n >= 0
+    n = jnp.where(valid, n, 0.0)
+    spread = jnp.broadcast_to(jnp.asarray(variance), jnp.shape(centre))[..., None]
+    terms = n * jnp.log(mu)[..., None] - gammaln(n + 1.0) - 0.5 * (jnp.asarray(counts)[..., None] - n) ** 2 / spread
+    terms = jnp.where(valid, terms, -jnp.inf)
+    return jax.nn.logsumexp(terms, axis=-1) - mu - 0.5 * jnp.log(2.0 * jnp.pi * variance)
+
+
+def _largest_term(counts: Array, mu: Array, variance: Array) -> Array:
+    """Where ln mu - ln n + (counts - n)/variance = 0, by Newton's method in t = ln n.
+
+    The left side falls and is concave in t, so that Newton's method started on the right of the root converges from
+    there without overshooting.
+    """
+    log_mu = jnp.log(mu)
+    t = jnp.maximum(log_mu, jnp.log(jnp.maximum(counts, _TINY_MU)))
+
+    def step(_: int, t: Array) -> Array:
+        slope = -1.0 - jnp.exp(t) / variance
+        return t - (log_mu - t + (counts - jnp.exp(t)) / variance) / slope
+
+    return jnp.exp(jax.lax.fori_loop(0, 16, step, jax.lax.stop_gradient(t)))
+
+
+def half_window(readout_variance: npt.ArrayLike) -> int:
+    """Terms on each side for `poisson_gaussian`, rounded up to a few sizes so that shots share compilations.
+
+    Raises:
+        ValueError: if a variance is not positive (use ``poisson`` where there is no readout noise).
+    """
+    largest, smallest = float(np.max(readout_variance)), float(np.min(readout_variance))
+    if not smallest > 0:
+        raise ValueError(
+            f"poisson_gaussian needs a positive readout noise, got variance {smallest}; use the poisson likelihood"
+        )
+    needed = math.ceil(9.0 * math.sqrt(largest)) + 2
+    return int(3 * 2 ** max(0, math.ceil(math.log2(needed / 3))))
+
+
+def log_likelihood(name: LikelihoodName, window: int = 0) -> Callable[[Array, Array, Array], Array]:
+    """The function of a likelihood by name; ``window`` is the `half_window` of ``poisson_gaussian``.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name == "poisson_gaussian":
+        return lambda counts, mu, variance: poisson_gaussian(counts, mu, variance, half_window=window)
+    try:
+        return {"gaussian": gaussian, "poisson": poisson, "shifted_poisson": shifted_poisson}[name]
+    except KeyError:
+        known = "gaussian, poisson, poisson_gaussian, shifted_poisson"
+        raise ValueError(f"likelihood {name!r} is not known; choose one of {known}") from None
+
+
+def total(name: LikelihoodName, counts: Array, mu: Array, variance: Array, trusted: Array, window: int = 0) -> Array:
+    """Sum over trusted pixels. Others take part with harmless numbers, so that they cannot spoil derivatives."""
+    mu = jnp.where(trusted, mu, 1.0)
+    counts = jnp.where(trusted, counts, 1.0)
+    variance = jnp.where(trusted, variance, 1.0)
+    return jnp.sum(jnp.where(trusted, log_likelihood(name, window)(counts, mu, variance), 0.0))

@@ -1,0 +1,277 @@
+"""From priors to a vector and back: the one place that knows the order and the names of what a fit varies.
+
+A `Layout` is a pytree. Its structure (names, where each number goes, its transform) is static and hashable; its
+numbers (starts, bounds, restraints) are arrays. Shots with the same structure therefore share compiled programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.forward.mosaic import block_matrix
+from bayesbragg.forward.parameters import Parameters
+from bayesbragg.model.errors import InputError
+from bayesbragg.priors.cell import CellConstraint
+from bayesbragg.priors.model import Fixed, Priors, Shared
+from bayesbragg.priors.parameter import Kind, Parameter, coordinate, log_restraint, physical_value
+
+__all__ = ["Layout", "Site", "make_layout"]
+
+Array = Any
+FloatArray = npt.NDArray[np.float64]
+
+_CELL = ("crystal", "cell")
+_XYZ, _ABC = ("X", "Y", "Z"), ("a", "b", "c")
+# prior: (concept, field) in Parameters, unit, names of the components; a "lattice" or "group" axis comes first.
+_FIELDS: dict[str, tuple[tuple[str, str], str, tuple[str, ...], str | None]] = {
+    "RotXYZ": (("crystal", "rot_xyz"), "radian", ("rotX", "rotY", "rotZ"), "lattice"),
+    "G": (("scale", "G"), "1", ("G",), "lattice"),
+    "Nabc": (("mosaic", "n_abc"), "cells", ("Na", "Nb", "Nc"), "blocks"),
+    "Ndef": (("mosaic", "n_def"), "cells", ("Nd", "Ne", "Nf"), "blocks"),
+    "eta_abc": (("mosaic", "eta_deg"), "degree", tuple(f"eta_{i}" for i in _ABC), None),
+    "diffuse_gamma": (("diffuse", "gamma_A"), "angstrom", tuple(f"diffuse_gamma_{i}" for i in _ABC), None),
+    "diffuse_sigma": (("diffuse", "sigma_A"), "angstrom", tuple(f"diffuse_sigma_{i}" for i in _ABC), None),
+    "B": (("scale", "b_factor_A2"), "angstrom^2", ("B",), None),
+    "detz_shift": (("panels", "detz_m"), "metre", ("detz_shift",), None),
+    "lambda_offset": (("spectrum", "offset_A"), "angstrom", ("lambda_offset",), None),
+    "lambda_scale": (("spectrum", "scale"), "1", ("lambda_scale",), None),
+    "panel_rotation": (("panels", "rotation_rad"), "radian", ("RotOrth", "RotFast", "RotSlow"), "group"),
+    "panel_translation": (("panels", "translation_m"), "metre", tuple(f"Shift{i}" for i in _XYZ), "group"),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one number of the vector goes.
+
+    Attributes:
+        name, unit: as in every report.
+        prior: field of `Priors` that it comes from.
+        place: concept and field of `Parameters`.
+        targets: positions in that field, flattened, that it fills.
+        kind: transform of its coordinate.
+        restrained: whether it has a normal restraint.
+    """
+
+    name: str
+    unit: str
+    prior: str
+    place: tuple[str, str]
+    targets: tuple[int, ...]
+    kind: Kind
+    restrained: bool
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The vector of a fit: n numbers, their names, transforms and priors. Made by `make_layout`.
+
+    Attributes:
+        sites: one per number (static).
+        constraint: how the cell follows from its free numbers (static).
+        per_lattice_blocks: whether the volume restraint counts once per lattice (static).
+        start, low, high, sigma: physical start and bounds, sensitivity, each ``(n,)``.
+        center, beta: restraint mean and variance, ``(n,)``; meaningless where there is none.
+        volume: center and variance of the block-volume restraint, ``(2,)``, or ``(0,)`` without one.
+    """
+
+    sites: tuple[Site, ...] = field(metadata={"static": True})
+    constraint: CellConstraint = field(metadata={"static": True})
+    per_lattice_blocks: bool = field(metadata={"static": True})
+    start: Array
+    low: Array
+    high: Array
+    sigma: Array
+    center: Array
+    beta: Array
+    volume: Array
+
+    @property
+    def n(self) -> int:
+        """How many numbers vary."""
+        return len(self.sites)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(site.name for site in self.sites)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return tuple(site.unit for site in self.sites)
+
+    def bounds(self) -> FloatArray:
+        """Physical bounds, ``(n, 2)``."""
+        return np.stack([np.asarray(self.low), np.asarray(self.high)], axis=-1)
+
+    def initial(self) -> FloatArray:
+        """Coordinates of the start, ``(n,)``."""
+        return np.array([self.parameter(i).start_x for i in range(self.n)])
+
+    def parameter(self, i: int) -> Parameter:
+        """The i-th number as a `Parameter`."""
+        site = self.sites[i]
+        center, beta = (float(self.center[i]), float(self.beta[i])) if site.restrained else (None, None)
+        start, low, high, sigma = (float(a[i]) for a in (self.start, self.low, self.high, self.sigma))
+        return Parameter(start, site.kind, low, high, sigma, center, beta)
+
+    def values(self, x: Array) -> Array:
+        """Physical values ``(n,)`` at the coordinates x ``(n,)``."""
+        return self._by_kind(physical_value, x)
+
+    def coordinates(self, values: Array) -> Array:
+        """Coordinates ``(n,)`` of physical values ``(n,)``: the inverse of `values`."""
+        return self._by_kind(coordinate, values)
+
+    def _by_kind(self, transform: Any, numbers: Array) -> Array:
+        numbers = jnp.asarray(numbers)
+        result = numbers
+        for kind in dict.fromkeys(site.kind for site in self.sites):
+            rows = np.array([i for i, site in enumerate(self.sites) if site.kind == kind])
+            columns = (jnp.asarray(a)[rows] for a in (self.start, self.low, self.high, self.sigma))
+            result = result.at[rows].set(transform(kind, numbers[rows], *columns))
+        return result
+
+    def to_parameters(self, x: Array, base: Parameters) -> Parameters:
+        """Parameters at the coordinates x; what does not vary is taken from ``base``."""
+        return self.place(self.values(x), base)
+
+    def place(self, values: Array, base: Parameters) -> Parameters:
+        """Parameters with the physical values ``(n,)`` in their places."""
+        concepts: dict[str, dict[str, Array]] = {}
+        for concept, name in dict.fromkeys(site.place for site in self.sites):
+            old = jnp.asarray(getattr(getattr(base, concept), name))
+            is_cell = (concept, name) == _CELL
+            flat = self.constraint_free(old) if is_cell else old.reshape(-1)
+            pairs = [(t, i) for i, site in enumerate(self.sites) if site.place == (concept, name) for t in site.targets]
+            targets, sources = (np.array(column) for column in zip(*pairs, strict=True))
+            flat = flat.at[targets].set(values[sources])
+            new = self.constraint.expand(flat) if is_cell else flat.reshape(old.shape)
+            concepts.setdefault(concept, {})[name] = new
+        return replace(base, **{c: replace(getattr(base, c), **new) for c, new in concepts.items()})
+
+    def constraint_free(self, cell: Array) -> Array:
+        """Free cell numbers of a cell that obeys the constraint."""
+        return jnp.asarray(cell)[np.array(self.constraint.positions)]
+
+    def from_parameters(self, parameters: Parameters) -> Array:
+        """Coordinates ``(n,)`` of parameters."""
+        return self.coordinates(self.values_of(parameters))
+
+    def values_of(self, parameters: Parameters) -> Array:
+        """Physical values ``(n,)`` of parameters."""
+        found = []
+        for site in self.sites:
+            array = jnp.asarray(getattr(getattr(parameters, site.place[0]), site.place[1]))
+            flat = self.constraint_free(array) if site.place == _CELL else array.reshape(-1)
+            found.append(flat[site.targets[0]])
+        return jnp.stack(found) if found else jnp.zeros(0)
+
+    def log_prior(self, values: Array, parameters: Parameters) -> Array:
+        """Log prior at physical values ``(n,)``: restraints of what varies, and of the block volume if asked for."""
+        rows = np.array([i for i, site in enumerate(self.sites) if site.restrained], dtype=int)
+        total = jnp.sum(log_restraint(values[rows], jnp.asarray(self.center)[rows], jnp.asarray(self.beta)[rows]))
+        if self.volume.shape[0]:
+            lattices = slice(None) if self.per_lattice_blocks else slice(1)
+            blocks = block_matrix(parameters.mosaic.n_abc[lattices], parameters.mosaic.n_def[lattices])
+            total = total - jnp.sum(0.5 * (self.volume[0] - jnp.linalg.det(blocks)) ** 2 / self.volume[1])
+        return total
+
+    def with_start(self, values: npt.ArrayLike) -> Layout:
+        """The same priors from another start (physical values, clipped to the bounds)."""
+        clipped = np.clip(np.asarray(values, dtype=np.float64), np.asarray(self.low), np.asarray(self.high))
+        return replace(self, start=clipped)
+
+    def searchable(self) -> Layout:
+        """The same priors in coordinates that suit an optimiser (see `Parameter.searchable`)."""
+        parts = [self.parameter(i).searchable() for i in range(self.n)]
+        sites = tuple(replace(site, kind=part.kind) for site, part in zip(self.sites, parts, strict=True))
+        numbers = _columns(parts)
+        return replace(self, sites=sites, **numbers)
+
+
+def make_layout(priors: Priors, start: Parameters, constraint: CellConstraint) -> tuple[Layout, Parameters]:
+    """The vector of a fit, and the parameters that it starts from.
+
+    Args:
+        priors: what varies, and how. Starts given there replace those of ``start``.
+        start: starting values of everything.
+        constraint: how the cell follows from its free numbers.
+
+    Raises:
+        InputError: naming the parameter and what is wrong with its prior.
+    """
+    sites: list[Site] = []
+    parts: list[Parameter] = []
+    base = start
+    if not np.all(np.isfinite(np.asarray(start.crystal.cell))):
+        raise InputError(f"start: the unit cell {np.asarray(start.crystal.cell)} is not finite")
+    for name in _FIELDS:
+        base = _add_field(name, priors, base, sites, parts)
+        if name == "G":
+            _add_cell(priors, base, constraint, sites, parts)
+    volume = np.zeros(0) if priors.Nvol is None else np.array([priors.Nvol.center, priors.Nvol.beta])
+    return Layout(tuple(sites), constraint, priors.per_lattice_blocks, volume=volume, **_columns(parts)), base
+
+
+def _columns(parts: Sequence[Parameter]) -> dict[str, FloatArray]:
+    columns = {name: np.array([getattr(p, name) for p in parts], float) for name in ("start", "low", "high", "sigma")}
+    columns["center"] = np.array([0.0 if p.center is None else p.center for p in parts], float)
+    columns["beta"] = np.array([1.0 if p.beta is None else p.beta for p in parts], float)
+    return columns
+
+
+def _add_field(name: str, priors: Priors, base: Parameters, sites: list[Site], parts: list[Parameter]) -> Parameters:
+    place, unit, components, axis = _FIELDS[name]
+    spec = getattr(priors, name)
+    old = np.array(getattr(getattr(base, place[0]), place[1]), dtype=np.float64)
+    rows = old.reshape(-1, len(components))
+    if axis == "blocks":
+        axis = "lattice" if priors.per_lattice_blocks else None
+    shared_rows = axis is None and len(rows) > 1
+    single = [spec.prior] if isinstance(spec, Shared) else None
+    priors_of = single or (list(spec) if isinstance(spec, tuple) else [spec] * len(components))
+    if single is None and len(priors_of) != len(components):
+        raise InputError(f"prior of {name}: expected one prior or {len(components)}, got {len(priors_of)}")
+    for row in range(1 if shared_rows else len(rows)):
+        many = len(rows) > 1 and not shared_rows
+        suffix = f"_xtal{row}" if many and axis == "lattice" else ""
+        prefix = f"group{row}_" if axis == "group" else ""
+        for i, prior in enumerate(priors_of):
+            covered = range(len(components)) if single else (i,)
+            which = range(len(rows)) if shared_rows else (row,)
+            targets = tuple(r * len(components) + c for r in which for c in covered)
+            label = components[i] if not single else _shared_name(name, components)
+            full = f"{prefix}{label}{suffix}"
+            part = prior.parameter(float(rows.reshape(-1)[targets[0]])).check(full)
+            old.reshape(-1)[list(targets)] = part.start
+            if not part.fixed:
+                sites.append(Site(full, unit, name, place, targets, part.kind, part.center is not None))
+                parts.append(part)
+    return replace(base, **{place[0]: replace(getattr(base, place[0]), **{place[1]: old})})
+
+
+def _shared_name(name: str, components: tuple[str, ...]) -> str:
+    return {"Nabc": "N", "Ndef": "Ndef", "eta_abc": "eta"}.get(name, name if len(components) > 1 else components[0])
+
+
+def _add_cell(
+    priors: Priors, base: Parameters, constraint: CellConstraint, sites: list[Site], parts: list[Parameter]
+) -> None:
+    if isinstance(priors.cell, Fixed):
+        return
+    for k, (name, start) in enumerate(zip(constraint.names, constraint.free(base.crystal.cell), strict=True)):
+        angle = constraint.is_angle(name)
+        part = priors.cell.parameter(name, float(start), angle).check(name)
+        if part.fixed:
+            continue
+        unit = "radian" if angle else "angstrom"
+        sites.append(Site(name, unit, "cell", _CELL, (k,), part.kind, part.center is not None))
+        parts.append(part)
