@@ -5,7 +5,7 @@ Importing this room switches JAX to 64-bit floats: float64 is what every fit use
 
 import jax
 
-jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 from bayesbragg.forward.exact import expected_photons  # noqa: E402
 from bayesbragg.forward.options import Options  # noqa: E402

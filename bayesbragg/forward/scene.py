@@ -233,8 +233,7 @@ def _windows(
     inside = empty
     if options.diffuse:
         stencil = options.diffuse_stencil
-        inside = factors.inside(hkl - stencil) & factors.inside(hkl + stencil)
-        inside = inside.astype(np.float64)
+        inside = np.asarray(factors.inside(hkl - stencil) & factors.inside(hkl + stencil), dtype=np.float64)
     if options.complex_factors:
         real, imag = np.real(values), np.imag(values)
         heavy_atoms = heavy_atoms or HeavyAtoms(np.zeros((0, 5)), empty, empty)
