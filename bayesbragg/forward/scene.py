@@ -228,12 +228,16 @@ def _windows(
     extent += extent % 2
     steps = np.stack(np.meshgrid(*(np.arange(n) for n in extent), indexing="ij"), axis=-1).reshape(-1, 3)
     hkl = first[..., None, :] + steps
-    values = factors.lookup(hkl)
+    values: npt.NDArray[Any] = factors.lookup(hkl)
+    # Windows of up to 6 x 6 x 6 reflections have one length, larger ones a power of two: few compiled shapes.
+    length = 216 if hkl.shape[2] <= 216 else 1 << (hkl.shape[2] - 1).bit_length()
+    values = np.pad(values, ((0, 0), (0, 0), (0, length - hkl.shape[2])))
     empty = np.zeros(0)
     inside = empty
     if options.diffuse:
         stencil = options.diffuse_stencil
         inside = np.asarray(factors.inside(hkl - stencil) & factors.inside(hkl + stencil), dtype=np.float64)
+        inside = np.pad(inside, ((0, 0), (0, 0), (0, length - hkl.shape[2])))
     if options.complex_factors:
         real, imag = np.real(values), np.imag(values)
         heavy_atoms = heavy_atoms or HeavyAtoms(np.zeros((0, 5)), empty, empty)

@@ -7,11 +7,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Shot"]
+__all__ = ["Shot", "bucket_size"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+def bucket_size(n: int) -> int:
+    """The number of boxes that n boxes are padded to, so that shots share a few compiled programs.
+
+    8, 16, 32, 64, then multiples of 64 up to 512, of 128 up to 1024, and so on: at most a third is padding.
+    """
+    size = 8
+    while size < min(n, 64):
+        size *= 2
+    step = 64
+    while step * 8 < n:
+        step *= 2
+    return size if n <= 64 else -(-n // step) * step
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,3 +125,14 @@ class Shot:
         return replace(
             self, readout_sd=sd, tilt=self.tilt[boxes], **{name: getattr(self, name)[boxes] for name in names}
         )
+
+    def padded(self, n_boxes: int | None = None) -> Shot:
+        """Copies of the first box, none of them trusted, added up to `n_boxes` (by default the next bucket)."""
+        n_boxes = bucket_size(self.n_boxes) if n_boxes is None else n_boxes
+        if n_boxes < self.n_boxes:
+            raise ValueError(f"cannot pad {self.n_boxes} boxes to {n_boxes}")
+        rows = np.concatenate([np.arange(self.n_boxes), np.zeros(n_boxes - self.n_boxes, dtype=int)])
+        result = self.select(rows)
+        trusted = result.trusted.copy()
+        trusted[self.n_boxes :] = False
+        return replace(result, trusted=trusted)
