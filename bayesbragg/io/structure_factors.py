@@ -27,6 +27,7 @@ IntArray = npt.NDArray[np.int64]
 
 _AMPLITUDE, _INTENSITY, _PHASE, _DIFFERENCE = "FG", "JK", "P", "D"
 _CALCULATED = ("FC", "PHIC", "FWT", "2FOFC", "FOFC", "DELFWT", "FMODEL", "F-MODEL", "PHWT")
+_END_MARK = b"MTZENDOFHEADERS"
 _LENGTH_WARNING, _LENGTH_ERROR = 0.05, 0.2
 _ANGLE_WARNING_DEG, _ANGLE_ERROR_DEG = 2.0, 10.0
 
@@ -206,6 +207,8 @@ def read_mtz(
     if not path.is_file():
         raise InputError(f"{path}: no such MTZ file; check the name and the working directory")
     try:
+        if _END_MARK not in path.read_bytes():
+            raise RuntimeError("its end is missing")
         mtz = gemmi.read_mtz_file(str(path))
         data_columns = _named_columns(mtz, columns, path) if columns else _choose_columns(mtz, path)
         hkl = np.array(mtz.make_miller_array(), dtype=np.int64)

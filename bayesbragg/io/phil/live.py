@@ -40,7 +40,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "filter_unpredicted_refls_in_output": ("", "leave reflections without a modelled peak out of the .refl"),
     # --- spectrum
     "downsamp_spec.skip": ("", "use the spectrum of the image as it is, its flux too"),
-    "downsamp_spec.filt_freq": ("1/channel", "cut-off of the low-pass filter (docs/spectra.md)"),
+    "downsamp_spec.filt_freq": ("", "cut-off of the low-pass filter as a fraction of the Nyquist frequency"),
     "downsamp_spec.filt_order": ("", "order of the low-pass filter"),
     "downsamp_spec.tail": ("channels", "channels at each end that tell the spectrometer's background"),
     "downsamp_spec.delta_en": ("eV", "spacing of the channels after down-sampling"),

@@ -96,7 +96,7 @@ def _raise_unknown(child: Any, tree: Any, name: str) -> None:
         if inner is None:
             raise InputError(f"no group of parameters is called {bare(name)!r}; remove it")
         shown, definition = inner
-    if find(tree, child.name, not child.is_definition) is not None and child.is_definition:
+    if child.is_definition and any(known.startswith(f"{bare(name)}.") for known in canonical_names()):
         raise InputError(
             f"{_where(definition)}: {bare(name)!r} is a group of parameters and takes no value; "
             f"write {bare(name)}.NAME = VALUE"
