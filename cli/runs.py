@@ -17,11 +17,12 @@ import numpy as np
 from bayesbragg.cli.common import progress
 from bayesbragg.diagnostics.offsets import PREDICTED, Offsets, combine, prediction_offsets
 from bayesbragg.io.experiments import read_experiments
+from bayesbragg.io.matching import match
 from bayesbragg.io.reflections import read_reflections
 from bayesbragg.model import Experiment, Reflections
 from bayesbragg.model.errors import InputError
 
-__all__ = ["COMBINED", "Run", "find_pairs", "load_run", "one_table", "rows_of_experiments", "run_names"]
+__all__ = ["COMBINED", "Run", "find_pairs", "load_run", "one_table", "run_names"]
 
 COMBINED = "comb"
 """Beginning of the names of combined files, which are an output and never read back as a shot."""
@@ -77,23 +78,6 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     )
 
 
-def rows_of_experiments(experiments: Sequence[Experiment], reflections: Reflections) -> list[np.ndarray[Any, Any]]:
-    """Rows of the table that belong to each experiment: by identifier where both know it, else by number.
-
-    Args:
-        experiments: as they come from the file.
-        reflections: the table, with an ``id`` column unless there is one experiment only.
-
-    Returns:
-        One array of row numbers per experiment; rows that belong to none (``id`` of -1) are in none of them.
-    """
-    if "id" not in reflections:
-        return [np.arange(len(reflections))] + [np.zeros(0, dtype=np.int64)] * (len(experiments) - 1)
-    ids = np.asarray(reflections["id"])
-    number_of = {identifier: number for number, identifier in reflections.identifiers.items() if identifier}
-    return [np.flatnonzero(ids == number_of.get(e.identifier, place)) for place, e in enumerate(experiments)]
-
-
 def load_run(folder: Path, *, predicted: str = PREDICTED, max_shots: int | None = None, quiet: bool = False) -> Run:
     """Read a folder of results. A file that cannot be read is left out with a warning.
 
@@ -114,14 +98,12 @@ def load_run(folder: Path, *, predicted: str = PREDICTED, max_shots: int | None 
     with progress(len(pairs), f"reading {folder.name}", quiet=quiet) as bar:
         for expt, refl in pairs:
             try:
-                experiments, table = read_experiments(expt), read_reflections(refl)
                 found = []
-                for experiment, rows in zip(experiments, rows_of_experiments(experiments, table), strict=True):
-                    part = table.select(rows)
-                    part_offsets = prediction_offsets(
-                        part, experiment.detector, experiment.beam, experiment.crystal, predicted=predicted
-                    )
-                    found.append((experiment, part, part_offsets))
+                for group in match(read_experiments(expt), read_reflections(refl)):
+                    lattice = np.asarray(group.reflections["id"])
+                    for number, experiment in enumerate(group.experiments):
+                        part = group.reflections.select(lattice == number)
+                        found.append((experiment, part, _offsets(experiment, part, predicted)))
             except InputError as error:
                 last = InputError(
                     str(error) if str(refl) in str(error) or str(expt) in str(error) else f"{refl}: {error}"
@@ -135,6 +117,10 @@ def load_run(folder: Path, *, predicted: str = PREDICTED, max_shots: int | None 
     if not shots:
         raise InputError(f"{folder}: none of its {len(pairs)} pairs of files can be used; the last: {last}")
     return Run(folder, tuple(shots), tuple(offsets), tuple(files))
+
+
+def _offsets(experiment: Experiment, table: Reflections, predicted: str) -> Offsets:
+    return prediction_offsets(table, experiment.detector, experiment.beam, experiment.crystal, predicted=predicted)
 
 
 def one_table(run: Run) -> tuple[list[Experiment], Reflections]:
