@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import freephil
-
+from bayesbragg.io.phil.library import freephil
 from bayesbragg.io.phil.live import LIVE
 from bayesbragg.io.phil.scopes import PREFIX, bare, master, walk_definitions
 from bayesbragg.io.phil.sources import one_line, read_file, read_override

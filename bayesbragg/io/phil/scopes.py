@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-import freephil
+from bayesbragg.io.phil.library import freephil
 
 __all__ = ["PREFIX", "bare", "canonical_names", "find", "master", "nearest", "route", "walk_definitions"]
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import freephil
-
+from bayesbragg.io.phil.library import freephil
 from bayesbragg.io.phil.live import LIVE
 from bayesbragg.io.phil.scopes import bare, canonical_names, find, master, nearest, route, walk_definitions
 from bayesbragg.model.errors import InputError
