@@ -23,6 +23,7 @@ from bayesbragg.forward.geometry import captured_fraction, directions, move_boxe
 from bayesbragg.forward.mosaic import block_matrix, mosaic_rotations
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.psf import blur
 from bayesbragg.forward.rotations import cell_matrix, misorientation
 from bayesbragg.forward.scene import Scene
 
@@ -37,7 +38,10 @@ FUDGE = 1.0 / 0.63
 
 @partial(jax.jit, static_argnames="options")
 def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> Array:
-    """Bragg (and diffuse) photons per pixel, without background, ``(n_boxes, n_pixels)``."""
+    """Bragg (and diffuse) photons per pixel, without background, ``(n_boxes, n_pixels)``.
+
+    With ``options.point_spread`` it is the blurred sum of Bragg photons and background, less the background.
+    """
     boxes, dtype = scene.boxes, jnp.dtype(options.precision)
     moved = move_boxes(boxes, parameters.panels)
     half, zero = jnp.asarray(0.5), jnp.asarray(0.0)
@@ -82,7 +86,11 @@ def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> 
     if options.polarization:
         beam = scene.beam
         total = total * polarization(moved, centre, beam.k, beam.polarization_normal, beam.kahn)
-    return total / (n * n * layers * n_mosaic)
+    total = total / (n * n * layers * n_mosaic)
+    if options.point_spread:
+        background = scene.point_spread.background.astype(dtype)
+        total = blur(scene.point_spread, total + background) - background
+    return total
 
 
 def _lattice_sum(

@@ -23,6 +23,7 @@ class Options:
         diffuse: include diffuse scattering.
         diffuse_stencil: neighbouring reflections on each side that contribute to it.
         b_factor: the shot's Debye-Waller factor is in use.
+        point_spread: blur the boxes by the scene's point-spread function.
         precision: floats of the per-pixel arrays; everything per box stays float64.
     """
 
@@ -36,6 +37,7 @@ class Options:
     diffuse: bool = False
     diffuse_stencil: int = 0
     b_factor: bool = False
+    point_spread: bool = False
     precision: Literal["float64", "float32"] = "float64"
 
     def __post_init__(self) -> None:

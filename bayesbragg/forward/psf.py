@@ -37,10 +37,12 @@ class PointSpread:
     Attributes:
         kernel: ``(2R + 1, 2R + 1)``.
         valid: 1 for pixels inside their box, 0 for padding, ``(n_boxes, n_slow, n_fast)``.
+        background: photons without Bragg scattering, which are blurred too, ``(n_boxes, n_pixels)``.
     """
 
     kernel: Array
     valid: Array
+    background: Array
 
 
 def blur(spread: PointSpread, photons: Array) -> Array:

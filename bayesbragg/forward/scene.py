@@ -21,6 +21,7 @@ from bayesbragg.forward.geometry import BoxGeometry, directions, move_boxes
 from bayesbragg.forward.mosaic import MosaicSamples, sample_axes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.psf import PointSpread
 from bayesbragg.forward.rotations import cell_matrix, misorientation
 from bayesbragg.model import Beam, Crystal, Detector, Shot, Spectrum, StructureFactors
 
@@ -82,6 +83,7 @@ class Scene:
     mosaic: MosaicSamples
     sensor: Sensor
     diffuse: DiffuseModel
+    point_spread: PointSpread
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def build_scene(
     diffuse: DiffuseModel | None = None,
     thickstep_mm: float = 0.0,
     attenuation_length_mm: float = 0.0,
+    kernel: npt.NDArray[np.float64] | None = None,
     margin: int = 1,
 ) -> Scene:
     """Arrays of one shot for `expected_photons`.
@@ -133,6 +136,7 @@ def build_scene(
         heavy_atoms: anomalous scatterers (complex structure factors only).
         diffuse: symmetry of diffuse scattering (needed with ``options.diffuse``).
         thickstep_mm, attenuation_length_mm: depth of a sensor layer and attenuation length; 0 turns capture off.
+        kernel: point-spread function (needed with ``options.point_spread``), see `bayesbragg.forward.psf`.
         margin: extra reflections on each side of a window.
     """
     boxes = _box_geometry(detector, shot, groups, options)
@@ -155,6 +159,7 @@ def build_scene(
         mosaic=mosaic,
         sensor=Sensor(np.asarray(thickstep_mm * 1e-3), np.asarray(attenuation_length_mm * 1e-3)),
         diffuse=diffuse if diffuse is not None else DiffuseModel(np.eye(3)[None]),
+        point_spread=_point_spread(shot, kernel if options.point_spread else None),
     )
     low, high = (np.asarray(a) for a in _index_range(start, partial))
     windows = _windows(factors, low, high, margin, options, heavy_atoms)
@@ -187,6 +192,13 @@ def _box_geometry(detector: Detector, shot: Shot, groups: PanelGroups | None, op
         fast_px=(shot.fast - centre[:, :1]).astype(dtype),
         slow_px=(shot.slow - centre[:, 1:]).astype(dtype),
     )
+
+
+def _point_spread(shot: Shot, kernel: npt.NDArray[np.float64] | None) -> PointSpread:
+    if kernel is None:
+        return PointSpread(np.zeros((0, 0)), np.zeros((0, 0, 0)), np.zeros((0, 0)))
+    valid = shot.valid.reshape(shot.n_boxes, *shot.shape).astype(np.float64)
+    return PointSpread(kernel, valid, shot.background)
 
 
 def _no_windows() -> FactorWindows:

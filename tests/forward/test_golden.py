@@ -243,6 +243,6 @@ def test_point_spread() -> None:
         shot = golden_shot(g)
         model = np.zeros(shot.counts.shape)
         model[shot.valid] = g["bragg"] + g["background"]
-        spread = PointSpread(kernel, shot.valid.reshape(shot.n_boxes, *shot.shape).astype(float))
+        spread = PointSpread(kernel, shot.valid.reshape(shot.n_boxes, *shot.shape).astype(float), model)
         ours = np.asarray(blur(spread, jnp.asarray(model)))[shot.valid]
         assert np.abs(ours - g[key]).max() < 1e-11 * g[key].max()
