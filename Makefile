@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing bayesbragg and its tools into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' > $(PIP_LOG) 2>&1 \
-	  || { tail -n 20 $(PIP_LOG) | sed -E 's#(https?://|host=.)[^ ]*#(package index)#g'; exit 1; }
+	  || { tail -n 20 $(PIP_LOG) | sed -E 's#((https?|file)://|host=.)[^ ]*#(package index)#g'; exit 1; }
 	@touch $@
 
 demo: $(STAMP)  ## refine the bundled shots, print offsets before and after, draw a picture

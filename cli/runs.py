@@ -134,15 +134,18 @@ def one_table(run: Run) -> tuple[list[Experiment], Reflections]:
     names = _common_columns([table for _, table in run.shots])
     parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in names}
     identifiers: dict[int, str] = {}
+    images: dict[object, int] = {}
     for number, ((experiment, table), offsets) in enumerate(zip(run.shots, run.offsets, strict=True)):
         shared = next((e.detector for e in experiments if _same_panels(e, experiment)), experiment.detector)
         experiments.append(replace(experiment, detector=shared))
         if experiment.identifier:
             identifiers[number] = experiment.identifier
+        image = (experiment.image.path, experiment.image.index) if experiment.image else number
+        renumbered = {"id": number, "imageset_id": images.setdefault(image, len(images))}
         kept = table.select(offsets.row)
         for name in names:
-            column = kept[name] if name != "id" else np.full(len(kept), number, dtype=np.asarray(table["id"]).dtype)
-            parts[name].append(column)
+            column = np.asarray(kept[name])
+            parts[name].append(np.full_like(column, renumbered[name]) if name in renumbered else column)
     columns = {name: np.concatenate(columns) for name, columns in parts.items()}
     if "delpsical.rad" not in columns and columns:
         columns["delpsical.rad"] = np.zeros(len(next(iter(columns.values()))))
