@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 
-from bayesbragg.diagnostics.figure_style import INK, PANEL_EDGE
+from bayesbragg.diagnostics.figure_style import INK, PANEL_EDGE, round_down
 from bayesbragg.model import Shot
 
 __all__ = ["boxes_figure"]
@@ -74,7 +74,8 @@ def boxes_figure(
         axes[0, column].set_title(f"({h} {k} {l})\npanel {shot.panel[box]}", fontsize=9, color=INK)
         bar = figure.colorbar(last[1], ax=axes[:2, column], location="bottom", shrink=0.9, pad=0.02, aspect=18)
         bar.ax.tick_params(labelsize=7, length=2, colors=INK)
-        bar.ax.locator_params(nbins=3)
+        bar.set_ticks([0.0, round_down(0.2 * top), round_down(top)], minor=False)
+        bar.ax.minorticks_off()
         bar.outline.set_visible(False)
         if column == len(chosen) // 2:
             bar.set_label("photons (square-root colours)", fontsize=9, color=INK)

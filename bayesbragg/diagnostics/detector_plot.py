@@ -12,7 +12,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from bayesbragg.diagnostics.figure_style import INK, PANEL_EDGE, PANEL_FACE, quiet
+from bayesbragg.diagnostics.figure_style import INK, PANEL_EDGE, PANEL_FACE, quiet, round_down
 from bayesbragg.diagnostics.offsets import Offsets, summary
 from bayesbragg.model import Detector
 
@@ -138,7 +138,7 @@ def _panel_arrows(axes: Any, offsets: Offsets, centres: FloatArray, side: float)
     typical = float(np.percentile(np.linalg.norm(medians, axis=1), 90))
     if typical <= 0:
         return
-    magnification = _round_down(0.5 * side / (1e-3 * typical))
+    magnification = round_down(0.5 * side / (1e-3 * typical))
     arrows = axes.quiver(
         centres[panels, 0],
         centres[panels, 1],
@@ -151,7 +151,7 @@ def _panel_arrows(axes: Any, offsets: Offsets, centres: FloatArray, side: float)
         color="#1f6f8b",
         zorder=5,
     )
-    key = _round_down(typical)
+    key = round_down(typical)
     axes.quiverkey(
         arrows, 0.87, 0.03, key, f"panel median, {key:g} µm", labelpos="W", coordinates="axes", color="#1f6f8b"
     )
@@ -161,13 +161,7 @@ def _scale_bar(axes: Any, outlines: FloatArray) -> None:
     """A bar of a round length below the detector's lower left."""
     low, high = outlines.reshape(-1, 2).min(0), outlines.reshape(-1, 2).max(0)
     span = high - low
-    length = _round_down(0.2 * float(span.max()))
+    length = round_down(0.2 * float(span.max()))
     y = low[1] - 0.02 * span[1]
     axes.plot([low[0], low[0] + length], [y, y], color=INK, linewidth=3, solid_capstyle="butt", zorder=4)
     axes.text(low[0] + length / 2, y - 0.012 * span[1], f"{length:g} mm", ha="center", va="top", fontsize=10, color=INK)
-
-
-def _round_down(value: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is not above a positive value."""
-    power = 10.0 ** np.floor(np.log10(value))
-    return float(next(step for step in (5.0, 2.0, 1.0) if step * power <= value * (1 + 1e-12)) * power)

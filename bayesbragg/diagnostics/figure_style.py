@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["INK", "PANEL_EDGE", "PANEL_FACE", "RUN_COLOURS", "RUN_MARKERS", "quiet", "save"]
+__all__ = ["INK", "PANEL_EDGE", "PANEL_FACE", "RUN_COLOURS", "RUN_MARKERS", "quiet", "round_down", "save"]
 
 INK = "#22303c"
 PANEL_FACE = "#f3f4f2"
@@ -49,3 +50,9 @@ def quiet(axes: Any) -> None:
     axes.tick_params(colors=INK, width=0.8)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
+
+
+def round_down(value: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not above a positive value."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(next(step for step in (5.0, 2.0, 1.0) if step * power <= value * (1 + 1e-12)) * power)
