@@ -1,0 +1,315 @@
+"""From one still to its best fit: boxes, scene, density, optimum, and what the optimum says of every reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.forward import Options, Parameters, Scene, build_scene, expected_photons, window_holds
+from bayesbragg.forward.centroid import own_reflection_centroids
+from bayesbragg.forward.diffuse import DiffuseModel
+from bayesbragg.forward.psf import fibre_kernel
+from bayesbragg.inference.density import LogDensity
+from bayesbragg.inference.map import fit_map
+from bayesbragg.model import Crystal, Detector, Shot, Spectrum, StructureFactors
+from bayesbragg.model.errors import InputError
+from bayesbragg.model.fit import Fit
+from bayesbragg.pipeline.settings import ModelSettings, RefineSettings, StartValues
+from bayesbragg.pipeline.still import Still
+from bayesbragg.priors import CellConstraint, Layout, make_layout
+from bayesbragg.stills.oversampling import automatic_oversample
+from bayesbragg.stills.shot import BoxReport, make_shot
+
+__all__ = ["Prepared", "Refined", "prepare", "refine_still"]
+
+FloatArray = npt.NDArray[np.float64]
+
+CENTROID_MARGIN_PX = 4
+"""A box grows by this on each side for its model centroid, so that its edge cuts no tail off."""
+
+MAX_WINDOW_ROUNDS = 3
+"""How often a fit is continued with new windows after its spots moved beyond their structure factors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A still made ready for a fit.
+
+    Attributes:
+        still, shot, report: the input, its boxes, and what became of each reflection.
+        options, scene, density: the model and the log density (padded to a bucket of boxes).
+        layout, base: what varies, and the parameters that it starts from.
+    """
+
+    still: Still
+    shot: Shot
+    report: BoxReport
+    options: Options
+    scene: Scene
+    density: LogDensity
+    layout: Layout
+    base: Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """A fitted still.
+
+    Attributes:
+        prepared: what was fitted.
+        fit: the optimum and its status.
+        parameters: at the optimum (numpy arrays).
+        bragg: Bragg photons at the optimum, ``(n_boxes, n_pixels)``.
+        crystals, detector: refined models.
+        centroid_px: model centroid of each box's own reflection, fast and slow, ``(n_boxes, 2)``.
+        predicted: whether the model puts photons there, ``(n_boxes,)``.
+    """
+
+    prepared: Prepared
+    fit: Fit
+    parameters: Parameters
+    bragg: FloatArray
+    crystals: tuple[Crystal, ...]
+    detector: Detector
+    centroid_px: FloatArray
+    predicted: npt.NDArray[np.bool_]
+
+
+def prepare(
+    still: Still,
+    factors: StructureFactors,
+    settings: RefineSettings,
+    *,
+    start: Parameters | None = None,
+    laue_rotations: FloatArray | None = None,
+) -> Prepared:
+    """Boxes, background, scene and density of a still.
+
+    Args:
+        factors: in the primitive basis of the crystals.
+        start: replaces the starting values of the settings (parameters of an earlier fit).
+        laue_rotations: rotations of the Laue group acting on Miller indices, ``(n, 3, 3)``, for diffuse scattering.
+
+    Raises:
+        InputError: no crystal, no usable box, or a cell that does not fit its space group.
+    """
+    crystals = still.crystals
+    if len(crystals) != len(still.experiments) or not crystals:
+        raise InputError(f"{still.tag}: no crystal model; index the shot first")
+    if settings.max_lattices is not None:
+        crystals = crystals[: settings.max_lattices]
+    shot, report = make_shot(
+        still.panels,
+        still.detector,
+        still.reflections,
+        settings.boxes,
+        gain=settings.counts.gain,
+        sigma_readout_adu=settings.counts.sigma_readout_adu,
+        mask=still.mask,
+        dark_rms_adu=still.dark_rms_adu,
+        background=settings.background,
+        beam=still.experiments[0].beam,
+    )
+    if settings.max_lattices is not None:
+        shot = shot.select(shot.lattice < len(crystals))
+    if shot.n_boxes < settings.min_boxes:
+        raise InputError(
+            f"{still.tag}: {shot.n_boxes} usable boxes, fewer than min_spot = {settings.min_boxes} ({report.summary()})"
+        )
+    crystal = crystals[0]
+    cell = np.concatenate([crystal.cell[:3], np.radians(crystal.cell[3:])])
+    constraint = CellConstraint.for_space_group(crystal.space_group_number, cell, tolerance=5e-3)
+    cell = np.asarray(constraint.expand(constraint.free(cell)))
+    first = start if start is not None else _start(settings.start, cell, len(crystals))
+    layout, base = make_layout(settings.priors, first, constraint)
+    options = _options(settings.model, base, still, layout)
+    padded = shot.padded()
+    scene = _scene(still, crystals, padded, factors, base, options, settings.model, laue_rotations)
+    density = LogDensity(expected_photons, scene, options, padded, layout, base, settings.likelihood)
+    return Prepared(replace(still, experiments=still.experiments[: len(crystals)]), shot, report, options, scene,
+                    density, layout, base)  # fmt: skip
+
+
+def refine_still(
+    still: Still,
+    factors: StructureFactors,
+    settings: RefineSettings,
+    *,
+    start: Parameters | None = None,
+    laue_rotations: FloatArray | None = None,
+) -> Refined:
+    """The best fit of a still; arguments as for `prepare`.
+
+    A fit that does not converge is a result with its status; only input that cannot be used raises `InputError`.
+    """
+    prepared = prepare(still, factors, settings, start=start, laue_rotations=laue_rotations)
+    options = settings.fit if start is None else replace(settings.fit, start_scale=False, start_blocks=False)
+    fit = fit_map(prepared.density, options)
+    for _ in range(MAX_WINDOW_ROUNDS):
+        parameters = _numpy(prepared.density.parameters(fit.x))
+        if window_holds(parameters, prepared.scene):
+            break
+        # The spots have moved beyond the structure factors around them: look these up anew and go on from there.
+        scene = _scene(prepared.still, prepared.still.crystals, prepared.shot.padded(), factors, parameters,
+                       prepared.options, settings.model, laue_rotations)  # fmt: skip
+        layout = prepared.layout.with_start(fit.values)
+        density = LogDensity(expected_photons, scene, prepared.options, prepared.shot.padded(), layout,
+                             prepared.base, settings.likelihood)  # fmt: skip
+        prepared = replace(prepared, scene=scene, density=density, layout=layout)
+        fit = fit_map(density, replace(options, start_scale=False, start_blocks=False))
+    parameters = _numpy(prepared.density.parameters(fit.x))
+    return _finish(prepared, fit, parameters, factors, settings)
+
+
+def _numpy(parameters: Parameters) -> Parameters:
+    result: Parameters = jax.tree.map(np.asarray, parameters)
+    return result
+
+
+def _start(values: StartValues, cell: FloatArray, n_lattices: int) -> Parameters:
+    return Parameters.start(
+        cell,
+        n_lattices=n_lattices,
+        rot_xyz=values.rot_xyz,
+        n_abc=values.n_abc,
+        n_def=values.n_def,
+        eta_deg=values.eta_deg,
+        G=values.G,
+        b_factor_A2=values.b_factor_A2,
+        lambda_offset_A=values.lambda_offset_A,
+        lambda_scale=values.lambda_scale,
+        detz_m=values.detz_m,
+        gamma_A=values.diffuse_gamma_A,
+        sigma_A=values.diffuse_sigma_A,
+    )
+
+
+def _options(model: ModelSettings, base: Parameters, still: Still, layout: Layout) -> Options:
+    oversample = model.oversample
+    if oversample == 0:
+        detector = still.detector
+        panel = int(np.argmin(np.linalg.norm(detector.origin_mm, axis=1)))
+        distance = float(np.dot(detector.origin_mm[panel], detector.normal[panel]))
+        oversample = automatic_oversample(
+            base.mosaic.n_abc.max(axis=0),
+            base.crystal.cell[:3],
+            still.spectrum.mean_wavelength_A,
+            distance,
+            float(detector.pixel_size_mm[panel, 0]),
+        )
+    spread: str = "none"
+    if model.n_mosaic > 1:
+        spread = "isotropic" if model.isotropic_spread else "anisotropic"
+    uses_b = float(base.scale.b_factor_A2) != 0.0 or any(site.prior == "B" for site in layout.sites)
+    return Options(
+        oversample=oversample,
+        sensor_layers=1 if model.thin_sensor else model.sensor_layers,
+        block_scale=model.block_scale,
+        spread=spread,  # type: ignore[arg-type]
+        diffuse=model.diffuse,
+        diffuse_stencil=model.diffuse_stencil if model.diffuse else 0,
+        b_factor=uses_b,
+        point_spread=model.psf_fwhm_um is not None,
+        precision=model.precision,
+    )
+
+
+def _scene(
+    still: Still,
+    crystals: Sequence[Crystal],
+    shot: Shot,
+    factors: StructureFactors,
+    base: Parameters,
+    options: Options,
+    model: ModelSettings,
+    laue_rotations: FloatArray | None,
+) -> Scene:
+    detector, spectrum = still.detector, still.spectrum
+    thick, attenuation = _sensor(detector, model)
+    layers = options.sensor_layers
+    kernel = None
+    if model.psf_fwhm_um is not None:
+        kernel = fibre_kernel(model.psf_fwhm_um, float(detector.pixel_size_mm[0, 0]) * 1e3, model.psf_radius)
+    diffuse = None
+    if options.diffuse:
+        rotations = np.eye(3)[None] if laue_rotations is None or not model.symmetrize_diffuse else laue_rotations
+        diffuse = DiffuseModel(rotations @ _principal_axes(model.diffuse_orientation))
+    return build_scene(
+        detector,
+        still.experiments[0].beam,
+        Spectrum(spectrum.wavelengths_A, spectrum.photons * model.init_scale),
+        crystals,
+        shot,
+        factors,
+        base,
+        options,
+        beam_size_mm=model.beam_size_mm,
+        kahn_factor=1.0 if model.kahn == "classic" else None,
+        n_mosaic=model.n_mosaic,
+        mosaic_seed=model.seed,
+        diffuse=diffuse,
+        thickstep_mm=thick / max(layers - 1, 1),
+        attenuation_length_mm=attenuation,
+        kernel=kernel,
+    )
+
+
+def _sensor(detector: Detector, model: ModelSettings) -> tuple[float, float]:
+    """Thickness and attenuation length, millimetre; zeros for a thin sensor."""
+    if model.thin_sensor:
+        return 0.0, 0.0
+    thick = float(detector.thickness_mm[0]) if model.thick_mm is None else model.thick_mm
+    mu = float(detector.attenuation_per_mm[0])
+    attenuation = (1.0 / mu if mu > 0 else 0.0) if model.attenuation_mm is None else model.attenuation_mm
+    return thick, attenuation
+
+
+def _principal_axes(orientation: int) -> FloatArray:
+    """Axes of the diffuse model: 1 along a, b, c; 0 along a - b, a + b, c."""
+    if orientation == 1:
+        return np.eye(3)
+    r = np.sqrt(0.5)
+    return np.array([[r, -r, 0.0], [r, r, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _finish(
+    prepared: Prepared, fit: Fit, parameters: Parameters, factors: StructureFactors, settings: RefineSettings
+) -> Refined:
+    shot, still = prepared.shot, prepared.still
+    bragg = np.asarray(prepared.density.bragg(fit.x), dtype=np.float64)[: shot.n_boxes]
+    wide = _enlarged(shot.padded(), CENTROID_MARGIN_PX)
+    plain = replace(prepared.options, point_spread=False, diffuse=False, diffuse_stencil=0)
+    scene = _scene(still, still.crystals, wide, factors, parameters, plain, settings.model, None)
+    hkl = np.rint(wide.miller_index @ still.crystals[0].to_primitive.T).astype(np.int64)
+    centroid, photons = own_reflection_centroids(parameters, scene, plain, hkl, wide.lattice)
+    cell = np.concatenate([parameters.crystal.cell[:3], np.degrees(parameters.crystal.cell[3:])])
+    from bayesbragg.forward.rotations import misorientation
+
+    turns = np.asarray(misorientation(parameters.crystal.rot_xyz))
+    crystals = tuple(
+        crystal.with_cell_and_orientation(cell, turn @ crystal.U)
+        for crystal, turn in zip(still.crystals, turns, strict=True)
+    )
+    shift_mm = float(parameters.panels.detz_m) * 1e3
+    detector = still.detector
+    if shift_mm:
+        detector = detector.with_panels(detector.origin_mm + [0.0, 0.0, shift_mm], detector.fast, detector.slow)
+    n = shot.n_boxes
+    return Refined(prepared, fit, parameters, bragg, crystals, detector, centroid[:n],
+                   np.isfinite(centroid[:n, 0]) & (photons[:n] > 0))  # fmt: skip
+
+
+def _enlarged(shot: Shot, margin: int) -> Shot:
+    """The boxes with a margin on every side, all of one shape; they hold no data."""
+    n, shape = shot.n_boxes, (shot.shape[0] + 2 * margin, shot.shape[1] + 2 * margin)
+    low = shot.bounds[:, [0, 2]] - margin
+    pixels = np.zeros((n, shape[0] * shape[1]))
+    bounds = np.stack([low[:, 0], low[:, 0] + shape[1], low[:, 1], low[:, 1] + shape[0]], axis=-1)
+    return replace(
+        shot, bounds=bounds, shape=shape, counts=pixels, background=pixels, trusted=pixels > 0,
+        readout_sd=np.asarray(0.0),
+    )  # fmt: skip
