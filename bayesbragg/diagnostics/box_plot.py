@@ -44,10 +44,8 @@ def boxes_figure(
     residual = (shot.counts - expected) / sd
     figure = Figure(figsize=(1.0 + 1.9 * max(len(chosen), 2), 6.5), layout="constrained", facecolor="white")
     axes = figure.subplots(3, max(len(chosen), 1), squeeze=False)
-    photons = colormaps["viridis"].copy()
-    left = colormaps["RdBu_r"].copy()
-    photons.set_bad("#d0d0d0")
-    left.set_bad("#c2c2c2")
+    photons = colormaps["viridis"].with_extremes(bad="#d0d0d0")
+    left = colormaps["RdBu_r"].with_extremes(bad="#c2c2c2")
     last: dict[int, Any] = {}
     for column, box in enumerate(chosen):
         f1, f2, s1, s2 = shot.bounds[box]

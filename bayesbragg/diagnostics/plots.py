@@ -113,7 +113,7 @@ def _resolution_axis(axes: Any, runs: Sequence[OffsetsByResolution]) -> None:
     ticks: list[float] = []
     for d in nice:
         place = 1.0 / d**2
-        if low * 0.5 <= place <= high * 1.05 and (not ticks or place - 1.0 / ticks[-1] ** 2 > 0.075 * (high - low)):
+        if low * 0.7 <= place <= high * 1.05 and (not ticks or place - 1.0 / ticks[-1] ** 2 > 0.075 * (high - low)):
             ticks.append(float(d))
     axes.set_xticks([1.0 / d**2 for d in ticks], [f"{d:g}" for d in ticks])
     axes.set_xlabel("resolution d (Å)")
