@@ -1,13 +1,14 @@
 """A background plane per box by Poisson likelihood with readout noise, right from few to many photons per pixel.
 
-Model: a pixel holds N + e photons, N Poisson with mean mu = a x + b y + c, e normal with variance s2. Counts + s2 has the mean and
-the variance mu + s2 and is treated as Poisson; its likelihood equations, sum over pixels of (counts - mu)/(mu + s2) (x, y, 1) = 0, hold
-on average at the true plane whatever the shape of the noise, and give back the photons of the fitted pixels exactly.
-They are solved by iteratively reweighted least squares, all boxes at once.
+Model: a pixel holds N + e photons, N Poisson with mean mu = a x + b y + c, e normal with variance s2. Counts + s2 has
+mean and variance mu + s2 and is treated as Poisson. Its likelihood equations,
+sum over pixels of (counts - mu)/(mu + s2) (x, y, 1) = 0, hold on average at the true plane whatever the shape of the
+noise, and give back the photons of the fitted pixels exactly. They are solved by iteratively reweighted least squares,
+all boxes at once.
 
 Spots are kept out by geometry and by significance (`bayesbragg.stills.spot_mask`), never by cutting the tail of the
-background's own distribution. A plane that the remaining pixels contradict is reported as such. Units: photons and pixels; x
-and y count from the first pixel of the padded box.
+background's own distribution. A plane that the remaining pixels contradict is reported as such
+(`bayesbragg.stills.plane_checks`). Units: photons and pixels; x and y count from the first pixel of the padded box.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.stills.boxes import BoxReason, BoxSettings, PanelLayout, padded_bounds
+from bayesbragg.stills.boxes import BoxSettings, PanelLayout, padded_bounds
+from bayesbragg.stills.plane_checks import floor_of_planes, judge_planes
 from bayesbragg.stills.spot_mask import clear_radius, expected_reach, footprints, paint_discs
 
 __all__ = ["Planes", "poisson_planes", "solve_planes"]
@@ -36,10 +38,6 @@ RING_Z = 3.7
 """Significance of a ring about a known spot, normal standard deviations."""
 LEAK = 0.01
 """Light of a known spot that may leak into its background, in standard deviations of the background's total."""
-FLAT_CHI_SQUARE = 16.0
-"""Slopes with less chi-square than this give way to the mean where the plane dips below zero."""
-MISFIT_Z = 5.0
-"""Significance of a misfit that may drop a box, normal standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +53,8 @@ class Planes:
         used: background pixels, ``(n, n_slow, n_fast)``.
         spot_radius: radius kept clear around each box's spot, pixels, ``(n,)``.
         reduced_chi_square: of the used pixels, ``(n,)``.
-        misfit: root mean square departure of block means from the plane beyond their noise, relative to the plane's level,
-            ``(n,)``.
+        misfit: root mean square departure of block means from the plane beyond their noise, relative to the plane's
+            level, ``(n,)``.
     """
 
     tilt: FloatArray
@@ -85,7 +83,7 @@ def _to_pixels(shape: tuple[int, int]) -> FloatArray:
 
 
 def _solve(normal: FloatArray, right: FloatArray) -> FloatArray:
-    """Solve batches of 3 x 3 normal equations, with a trace of ridge so that a hopeless box yields numbers, not an error."""
+    """Solve batches of 3 x 3 equations; a trace of ridge makes a hopeless box yield numbers, not an error."""
     ridge = 1e-12 * np.trace(normal, axis1=1, axis2=2) + 1e-300
     return np.asarray(np.linalg.solve(normal + ridge[:, None, None] * np.eye(3), right[..., None])[..., 0])
 
@@ -112,10 +110,8 @@ def solve_planes(
         Coefficients ``(n, 3)`` and the Fisher information ``(n, 3, 3)``.
     """
     products = np.stack([design[:, i] * design[:, j] for i in range(3) for j in range(3)], axis=1)
-    number = np.maximum(used.sum(axis=1), 1)
     data = np.where(used, counts, 0.0)
-    # Weights must stay finite where the plane dips below zero: never less than a tenth of the box's mean, or one photon.
-    floor = 0.1 * np.maximum(data.sum(axis=1), 1.0) / number
+    floor = floor_of_planes(counts, used)
     tilt = start
     for _ in range(iterations):
         weight = used / (np.maximum(tilt @ design.T, floor[:, None]) + variance)
@@ -158,36 +154,6 @@ def _starting_planes(
         normal[:, 1, 1] += slope
         tilt = _solve(normal, np.einsum("nb,nbi,nb->ni", weight, centre, mean))
     return tilt
-
-
-def _chi_square_z(value: FloatArray, mean: FloatArray, variance: FloatArray) -> FloatArray:
-    """Significance of a sum of squares of given mean and variance: Wilson-Hilferty on the gamma that matches both."""
-    shape = np.maximum(mean**2 / np.maximum(variance, 1e-300), 1e-3)
-    return np.asarray((np.cbrt(value / np.maximum(mean, 1e-300)) - 1 + 1 / (9 * shape)) * 3 * np.sqrt(shape))
-
-
-def _misfit(
-    residual: FloatArray, expected: FloatArray, used: BoolArray, blocks: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Reduced chi-square of pixels with its significance; misfit of block means (photons) with its significance.
-
-    The square of a standardized Poisson deviate of mean m has mean 1 and variance 2 + 1/m.
-    """
-    number = np.maximum(used.sum(axis=1), 4)
-    model = np.where(used, expected, 0.0)
-    light = np.where(used, residual, 0.0)
-    chi = np.sum(light**2 / expected, axis=1)
-    chi_z = _chi_square_z(chi, number - 3.0, np.sum(used * (2.0 + 1.0 / expected), axis=1))
-    n_block = used @ blocks
-    good = n_block >= 4
-    safe = np.maximum(n_block, 1)
-    photons = model @ blocks
-    mean = np.where(good, (light @ blocks) / safe, 0.0)
-    noise = np.where(good, photons / safe**2, 0.0)
-    square, noise_square = np.sum(mean**2, axis=1), np.sum(noise, axis=1)
-    variance = np.sum((2 + 1 / np.maximum(photons, 1e-9)) * noise**2, axis=1)
-    misfit = np.sqrt(np.maximum(square - noise_square, 0.0) / np.maximum(good.sum(axis=1), 1))
-    return chi / (number - 3), chi_z, misfit, _chi_square_z(square, noise_square, variance)
 
 
 def poisson_planes(
@@ -239,7 +205,7 @@ def poisson_planes(
     shifted = counts + variance
     radius, spread = smallest_radius.copy(), np.ones(n)
     used, free_before = np.zeros_like(usable), np.zeros_like(usable)
-    changed = np.ones(n, dtype=bool)
+    changed, floor = np.ones(n, dtype=bool), np.zeros(n)
     tilt = _starting_planes(
         counts, usable & ~paint_discs(layout, panel, centre, radius)[index], variance, design, blocks
     )
@@ -250,7 +216,7 @@ def poisson_planes(
         if len(todo) == 0:
             break
         free_before = free
-        model = np.maximum(tilt[todo] @ design.T, 0.0) + variance[todo]
+        model = np.maximum(tilt[todo] @ design.T, floor[todo, None]) + variance[todo]
         cube = (len(todo), *shape)
         found = footprints(
             shifted[todo].reshape(cube), model.reshape(cube), free[todo].reshape(cube), SPOT_Z * np.sqrt(spread[todo])
@@ -261,7 +227,8 @@ def poisson_planes(
         used[todo] = now
         tilt[todo], _ = solve_planes(counts[todo], now, variance[todo], design, tilt[todo], 4)
         plane = tilt[todo] @ design.T
-        model = np.maximum(plane, 0.0) + variance[todo] + 1e-9
+        floor[todo] = floor_of_planes(counts[todo], now)
+        model = np.maximum(plane, floor[todo, None]) + variance[todo]
         residual = counts[todo] - plane
         chi = np.sum(now * residual**2 / model, axis=1) / np.maximum(now.sum(axis=1) - 3, 1)
         spread[todo] = np.clip(chi, 1.0, 4.0)
@@ -275,8 +242,8 @@ def poisson_planes(
     to_pixels = _to_pixels(shape)
     box = (bounds - padded[:, [0, 0, 2, 2]] - np.array([0, 1, 0, 1])).astype(float)
     corners = np.stack([np.stack([f, s, np.ones(n)], axis=1) for f in box.T[:2] for s in box.T[2:]], axis=1)
-    tilt, covariance, reason, chi, misfit = _judge(
-        counts, used, variance, design, blocks, tilt, information, corners @ to_pixels, settings
+    tilt, covariance, reason, chi, misfit = judge_planes(
+        counts, used, variance, design, blocks, tilt, information, corners @ to_pixels, free_before, shape, settings
     )
     return Planes(
         tilt=tilt @ to_pixels.T,
@@ -287,49 +254,3 @@ def poisson_planes(
         reduced_chi_square=chi,
         misfit=misfit,
     )
-
-
-def _judge(
-    counts: FloatArray,
-    used: BoolArray,
-    variance: FloatArray,
-    design: FloatArray,
-    blocks: FloatArray,
-    tilt: FloatArray,
-    information: FloatArray,
-    corners: FloatArray,
-    settings: BoxSettings,
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.object_], FloatArray, FloatArray]:
-    """Flatten planes that dip below zero only by noise, then say which planes hold.
-
-    A steep plane through few photons can dip below zero in a corner of its box by chance. Dropping such boxes would
-    prefer those with many photons, so where the slopes are not significant the mean takes the plane's place.
-
-    Returns:
-        Coefficients, covariance, reasons, reduced chi-square, relative misfit.
-    """
-    number = np.maximum(used.sum(axis=1), 1)
-    level = np.sum(np.where(used, counts, 0.0), axis=1) / number
-    noise = np.sum(np.where(used, variance, 0.0), axis=1) / number
-    level_sd = np.sqrt((np.maximum(level, 1.0 / number) + noise) / number)
-    ridge = 1e-12 * np.trace(information, axis1=1, axis2=2) + 1e-12
-    covariance = np.linalg.inv(information + ridge[:, None, None] * np.eye(3))
-    slope = tilt[:, :2, None]
-    steepness = (np.swapaxes(slope, 1, 2) @ np.linalg.inv(covariance[:, :2, :2]) @ slope)[:, 0, 0]
-    lowest = np.min(corners @ tilt[:, :, None], axis=(1, 2))
-    flatten = (lowest < 0) & (steepness < FLAT_CHI_SQUARE)
-    flat = np.where((level < 0) & (level > -4 * level_sd), 0.0, level)
-    tilt = np.where(flatten[:, None], flat[:, None] * np.array([0.0, 0.0, 1.0]), tilt)
-    negative = np.where(flatten, flat < 0, lowest < 0)
-    plane = tilt @ design.T
-    expected = np.maximum(plane, 0.0) + variance + 1e-9
-    chi, chi_z, misfit, misfit_z = _misfit(counts - plane, expected, used, blocks)
-    scale = np.maximum(level, 0.05)
-    limit = settings.max_background_misfit
-    contradicted = (misfit_z > MISFIT_Z) & (misfit > limit * scale)
-    contradicted |= (chi_z > MISFIT_Z) & (chi > 1.5 + limit**2 * scale)
-    reason = np.full(len(tilt), BoxReason.SELECTED, dtype=object)
-    reason[contradicted] = BoxReason.CONTRADICTED
-    reason[negative & settings.skip_roi_with_negative_bg] = BoxReason.NEGATIVE
-    reason[used.sum(axis=1) < settings.min_background_pixels] = BoxReason.FEW_PIXELS
-    return tilt, covariance * np.maximum(chi, 1.0)[:, None, None], reason, chi, misfit / scale

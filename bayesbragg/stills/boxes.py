@@ -122,7 +122,7 @@ class BoxSettings:
     remove_duplicates: bool = True
     spot_radius: float | None = None
     min_background_pixels: int = 30
-    max_background_misfit: float = 0.15
+    max_background_misfit: float = 0.05
 
     def __post_init__(self) -> None:
         if self.shoebox_size < 2:
@@ -235,8 +235,8 @@ def momentum_boxes(
 ) -> tuple[IntArray, BoolArray]:
     """Boxes whose diagonal spans a width in momentum transfer.
 
-    With Q = 2 pi / d, the radius on a flat detector at distance L is L tan(2 arcsin(Q wavelength / 4 pi)); the side is the
-    difference of the radii at Q +- deltaQ/2 over sqrt(2).
+    With Q = 2 pi / d, the radius on a flat detector at distance L is L tan(2 arcsin(Q wavelength / 4 pi)); the side is
+    the difference of the radii at Q +- deltaQ/2 over sqrt(2).
 
     Args:
         centroid: fast and slow position, pixels from the outer corner, ``(n, 2)``.

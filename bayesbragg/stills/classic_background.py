@@ -1,8 +1,8 @@
 """The classic background planes, defects included, for parity with the classic diffBragg.
 
-Bright pixels are taken out by their modified z-score (median absolute deviation), and what remains gets a plane by least
-squares or its median. Where the background is about one photon per pixel or less most pixels hold none, so that every
-pixel with a photon is an outlier and the plane comes out near zero: use these planes to compare with the classic
+Bright pixels are taken out by their modified z-score (median absolute deviation), and what remains gets a plane by
+least squares or its median. Where the background is about one photon per pixel or less most pixels hold none, so that
+every pixel with a photon is an outlier and the plane comes out near zero: use these planes to compare with the classic
 program, and `bayesbragg.stills.background` for everything else. The weights of the weighted fit are the square root
 of the inverse variance, which is another classic defect. All values are photons.
 """
@@ -159,9 +159,8 @@ def classic_planes(
             continue
         tilt[i], covariance[i] = fit
         # A plane is lowest in one of the corners of its box.
-        corners = np.add.outer(
-            tilt[i, 1] * np.array([0, values.shape[0] - 1]), tilt[i, 0] * np.array([0, values.shape[1] - 1])
-        )
+        last = np.array(values.shape) - 1
+        corners = np.add.outer(tilt[i, 1] * np.array([0, last[0]]), tilt[i, 0] * np.array([0, last[1]]))
         lowest = float(np.min(corners)) + tilt[i, 2]
         if np.isnan(lowest):
             reason[i] = BoxReason.NOT_A_NUMBER

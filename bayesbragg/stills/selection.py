@@ -51,7 +51,7 @@ def inverse_spacing(
 
 
 def lattice_numbers(reflections: Reflections) -> IntArray:
-    """0, 1, 2, ... for the experiments that the table's indexed reflections belong to, ``(n,)``; 0 without an ``id`` column."""
+    """0, 1, 2, ... for the experiments that indexed reflections belong to, ``(n,)``; 0 without an ``id`` column."""
     if "id" not in reflections:
         return np.zeros(len(reflections), dtype=np.int64)
     experiment = np.asarray(reflections["id"], dtype=np.int64)
@@ -68,8 +68,8 @@ def duplicates(reflections: Reflections) -> BoolArray:
     return np.asarray(number[inverse.ravel()] > 1)
 
 
-def outside_ranges(value: npt.NDArray[np.generic], ranges: str, name: str, half_open: bool = False) -> BoolArray:
-    """Values that no range of a list such as ``"0-8,10"`` holds; the upper end counts as inside unless ``half_open``."""
+def outside_ranges(value: FloatArray | IntArray, ranges: str, name: str, half_open: bool = False) -> BoolArray:
+    """Values that no range of a list such as ``"0-8,10"`` holds; its upper end is inside unless ``half_open``."""
     inside = np.zeros(len(value), dtype=bool)
     for low, high in parse_ranges(ranges, name):
         inside |= (value >= low) & ((value < high) if half_open else (value <= high))

@@ -1,4 +1,4 @@
-"""From a raw image and its reflections to a `Shot`: boxes, background planes, trust, and the reasons for what is left out.
+"""From a raw image and its reflections to a `Shot`: boxes, background planes, trust, and reasons for what is left out.
 
 Raw values (detector units, ADU) over the gain (ADU per photon) are photons; so is the readout noise. Boxes stand in the
 order of their reflections. Background planes are ours (``poisson``, the default) or the classic program's
@@ -7,9 +7,7 @@ order of their reflections. Background planes are ours (``poisson``, the default
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from bayesbragg.model import Beam, Detector, Reflections, Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.stills.background import Planes, poisson_planes
+from bayesbragg.stills.box_report import BoxReport, Reasons
 from bayesbragg.stills.boxes import (
     BoxReason,
     BoxSettings,
@@ -43,57 +42,6 @@ BoolArray = npt.NDArray[np.bool_]
 PanelArrays = npt.NDArray[np.generic] | Sequence[npt.NDArray[np.generic]]
 
 
-@dataclass(frozen=True, eq=False)
-class BoxReport:
-    """What became of each reflection of the table, ``n`` rows.
-
-    Attributes:
-        reason: `BoxReason` of each reflection, ``(n,)``.
-        bounds: f1, f2, s1, s2 of its box, pixels, ``(n, 4)``; zeros where no box was cut.
-        padded: the same with the margin for the background, ``(n, 4)``.
-        tilt: slopes along fast and slow (photon per pixel) and constant (photon), counted from the first pixel of the
-            padded box, ``(n, 3)``.
-        tilt_covariance: of those, ``(n, 3, 3)``.
-        spot_radius: radius kept clear for the background fit, pixels, ``(n,)``.
-        reduced_chi_square: of the background pixels, ``(n,)``.
-        misfit: departure of the background from its plane relative to its level, ``(n,)``.
-
-    The last three are not a number for classic planes and where there is no box.
-    """
-
-    reason: npt.NDArray[np.object_]
-    bounds: IntArray
-    padded: IntArray
-    tilt: FloatArray
-    tilt_covariance: FloatArray
-    spot_radius: FloatArray
-    reduced_chi_square: FloatArray
-    misfit: FloatArray
-
-    @property
-    def selected(self) -> BoolArray:
-        """Which reflections have a box in the shot, ``(n,)``."""
-        return np.asarray(self.reason == BoxReason.SELECTED)
-
-    def summary(self) -> str:
-        """Numbers of reflections by reason, the most frequent first, in one line."""
-        return ", ".join(f"{number} {reason.value}" for reason, number in Counter(self.reason.tolist()).most_common())
-
-
-class _Reasons:
-    """The first rule that leaves out each reflection."""
-
-    def __init__(self, n: int) -> None:
-        self.reason = np.full(n, BoxReason.SELECTED, dtype=object)
-
-    @property
-    def open(self) -> BoolArray:
-        return np.asarray(self.reason == BoxReason.SELECTED)
-
-    def reject(self, rows: BoolArray, why: BoxReason) -> None:
-        self.reason[rows & self.open] = why
-
-
 def _flat(panels: PanelArrays, detector: Detector, what: str) -> npt.NDArray[np.generic]:
     """Panels as one flat array, after a look at their shapes."""
     if len(panels) != detector.n_panels:
@@ -114,7 +62,7 @@ def _in_range(
         low, high = limits if settings.trusted_range is None else settings.trusted_range
         part = slice(int(layout.offset[number]), int(layout.offset[number + 1]))
         with np.errstate(invalid="ignore"):
-            result[part] = (pixels[part] >= low) & (pixels[part] <= high)
+            result[part] = np.greater_equal(pixels[part], low) & np.less_equal(pixels[part], high)
     return result
 
 
@@ -207,7 +155,7 @@ def make_shot(
     if dark_rms_adu is not None:
         readout = _flat(dark_rms_adu, detector, "dark RMS").astype(np.float64) / gain
 
-    rules = _Reasons(n)
+    rules = Reasons(n)
     rules.reject(~np.any(np.asarray(reflections["miller_index"]) != 0, axis=1), BoxReason.NOT_INDEXED)
     if settings.strong_only and "is_strong" in reflections:
         rules.reject(~np.asarray(reflections["is_strong"], dtype=bool), BoxReason.NOT_STRONG)
@@ -237,13 +185,14 @@ def make_shot(
         tilt[rows], covariance[rows], verdict[rows] = classic.tilt, classic.covariance, classic.reason
     else:
         usable = good if in_range is None else good & in_range
+        usable = usable if hint is None else usable & hint
         rows = rows[width[rows].min(axis=1) > 0]
-        planes = _our_planes(
-            pixels, usable if hint is None else usable & hint, layout, rows, panel, position, bounds, side, other_spots,
-            settings, readout, gain,
-        )  # fmt: skip
-        tilt[rows], covariance[rows], verdict[rows] = planes.tilt, planes.covariance, planes.reason
-        quality[:, rows] = planes.spot_radius, planes.reduced_chi_square, planes.misfit
+        if len(rows):
+            planes = _our_planes(
+                pixels, usable, layout, rows, panel, position, bounds, side, other_spots, settings, readout, gain
+            )
+            tilt[rows], covariance[rows], verdict[rows] = planes.tilt, planes.covariance, planes.reason
+            quality[:, rows] = planes.spot_radius, planes.reduced_chi_square, planes.misfit
     for why in BoxReason:
         rules.reject(verdict == why, why)
     if settings.remove_duplicates:
@@ -319,11 +268,11 @@ def _our_planes(
     readout: float | FloatArray,
     gain: float,
 ) -> Planes:
-    """Likelihood planes of the boxes in ``rows``, clear of their own spots, of reflections without box and of further spots."""
+    """Likelihood planes of the boxes in ``rows``, clear of their own, of unboxed and of further spots."""
     rest = np.setdiff1d(np.flatnonzero(np.all(np.isfinite(position), axis=1)), rows)
     order = np.concatenate([rows, rest])
     all_panel, all_position = panel[order], position[order]
-    all_side = np.concatenate([side[rows], np.full(len(rest), np.median(side[rows]) if len(rows) else 0.0)])
+    all_side = np.concatenate([side[rows], np.full(len(rest), np.median(side[rows]))])
     if other_spots is not None:
         all_panel = np.concatenate([all_panel, np.asarray(other_spots[0], dtype=np.int64)])
         all_position = np.concatenate([all_position, np.asarray(other_spots[1], dtype=np.float64)])

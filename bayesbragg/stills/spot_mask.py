@@ -5,9 +5,9 @@ every known spot are left out whatever they hold. How far a spot reaches is meas
 spots or zingers that nobody announced are found by sums over 1, 3 x 3 and 5 x 5 pixels. Both use tail probabilities so
 small that the pixels they take away from pure background shift its mean by less than 1e-4 of a pixel's noise.
 
-Tails are those of the Poisson distribution: with readout variance s2, counts + s2 is compared with a Poisson variable of
-mean (and variance) background + s2, and its tail through the Wilson-Hilferty approximation to the gamma distribution,
-P(N >= k | m) = P(Gamma(k) <= m), k (1 - 1/(9 k) - z/(3 sqrt k))^3 > m. Everything is in photons and pixels.
+Tails are those of the Poisson distribution: with readout variance s2, counts + s2 is compared with a Poisson variable
+of mean (and variance) background + s2, and its tail through the Wilson-Hilferty approximation to the gamma
+distribution, P(N >= k | m) = P(Gamma(k) <= m), k (1 - 1/(9 k) - z/(3 sqrt k))^3 > m. Units: photons, pixels.
 """
 
 from __future__ import annotations
@@ -117,9 +117,13 @@ def clear_radius(
     """
     n = len(shifted)
     n_rings = int(np.ceil(largest.max())) + 1
-    key = np.minimum(ring, n_rings - 1) + n_rings * np.arange(n)[:, None]
-    total = np.bincount(key.ravel(), np.where(free, shifted, 0.0).ravel(), n * n_rings).reshape(n, n_rings)
-    model = np.bincount(key.ravel(), np.where(free, expected, 0.0).ravel(), n * n_rings).reshape(n, n_rings)
+    key = (np.minimum(ring, n_rings - 1) + n_rings * np.arange(n)[:, None]).ravel()
+
+    def ring_sums(image: FloatArray) -> FloatArray:
+        weights = np.where(free, image, 0.0).ravel()
+        return np.asarray(np.bincount(key, weights, n * n_rings), dtype=np.float64).reshape(n, n_rings)
+
+    total, model = ring_sums(shifted), ring_sums(expected)
     lit = brighter(total, model, z[:, None]) & (model > 0)
     lit |= np.arange(n_rings) < np.floor(smallest)[:, None]
     reach = np.cumprod(lit, axis=1).sum(axis=1)
@@ -132,8 +136,8 @@ def expected_reach(
 ) -> FloatArray:
     """Radius beyond which a spot of the width seen in its core holds less than ``tolerance`` photons.
 
-    A Gaussian spot of I photons and standard deviation w leaves I exp(-r^2/2 w^2) beyond r. I and w (along its longer axis) come from
-    the core alone, so that the answer owes nothing to the noise of the pixels that the background is fitted to.
+    A Gaussian spot of I photons and standard deviation w leaves I exp(-r^2/2 w^2) beyond r. I and w (along its longer
+    axis) come from the core alone, so that the answer owes nothing to the noise of the background's own pixels.
 
     Args:
         excess: counts minus background, ``(n, n_pixels)``.
@@ -159,8 +163,8 @@ def expected_reach(
 def footprints(shifted: FloatArray, expected: FloatArray, free: BoolArray, z: FloatArray) -> BoolArray:
     """Pixels of spots and zingers that no list announced, and pixels too dark to be alive.
 
-    A pixel starts a footprint when it, or the 3 x 3 or 5 x 5 square about it, is brighter than background at ``z``; the footprint
-    grows twice into touching squares that are brighter at 3 standard deviations, then by a rim of two pixels.
+    A pixel starts a footprint when it, or the 3 x 3 or 5 x 5 square about it, is brighter than background at ``z``; the
+    footprint grows twice into touching squares brighter at 3 standard deviations, then by a rim of two pixels.
 
     Args:
         shifted: counts plus readout variance, ``(n, n_slow, n_fast)``.
