@@ -34,14 +34,16 @@ class MapOptions:
     Attributes:
         max_iterations: accepted steps in all.
         tolerance: length of the Newton step, in standard deviations, below which the optimum counts as reached.
-        max_rounds: how often the search may be whitened anew.
+        round_iterations: steps after which the search is whitened anew.
+        max_rounds: how often that may happen.
         start_scale: fit the scale factor of the shot first.
         start_blocks: try several block sizes first.
     """
 
     max_iterations: int = 200
     tolerance: float = 0.03
-    max_rounds: int = 6
+    round_iterations: int = 12
+    max_rounds: int = 20
     start_scale: bool = True
     start_blocks: bool = True
 
@@ -156,7 +158,7 @@ def _one_round(search: _Search, to_x: FloatArray, distance: float, options: MapO
         method="L-BFGS-B",
         callback=after_step,
         options={
-            "maxiter": max(options.max_iterations - search.iterations, 1),
+            "maxiter": min(options.round_iterations, options.max_iterations - search.iterations),
             "maxcor": 20,
             "ftol": 1e-3 / max(abs(search.target), 1.0),
             "gtol": 0.3 * options.tolerance * distance,
@@ -179,8 +181,6 @@ def _result(
     information = np.full((given.n, given.n), np.nan)
     sigma_z = np.nan
     if status is not FitStatus.FAILED and given.n:
-        physical = given.__class__
-        del physical
         in_values = replace(given, sites=tuple(replace(site, kind="normal") for site in given.sites))
         information = search.density.with_layout(in_values).fisher(values)
         sigma_z = search.density.sigma_z(search.x)

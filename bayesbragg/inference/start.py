@@ -92,7 +92,7 @@ def _scale(x: Array, problem: Problem, recipe: Recipe) -> Array:
     # Weighted by what the data say, a model that misses the spots gets a factor far too small, and by what the model
     # says one that is right on average: both are tried, and steps between them, and the likelihood decides.
     c = jax.lax.fori_loop(0, 6, step, 1e3 * floor)
-    candidates = c * 2.0 ** jnp.arange(-3.0, 3.5, 0.5)
+    candidates = c * 2.0 ** jnp.arange(-1.5, 2.0, 0.5)
     values = jax.lax.map(lambda k: _log_likelihood(k * bragg, pixels, recipe), candidates)
     return candidates[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))]
 

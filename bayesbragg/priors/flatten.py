@@ -190,11 +190,27 @@ class Layout:
         return replace(self, start=clipped)
 
     def searchable(self) -> Layout:
-        """The same priors in coordinates that suit an optimiser (see `Parameter.searchable`)."""
-        parts = [self.parameter(i).searchable() for i in range(self.n)]
+        """The same priors in coordinates that suit an optimiser (see `Parameter.searchable`).
+
+        Scales and block sizes are searched on a logarithmic scale whatever their transform: over bounds such as 0 to
+        1e12 a sine would be useless, and the coordinates do not move the optimum.
+        """
+        parts = [self.parameter(i) for i in range(self.n)]
+        for i, (site, part) in enumerate(zip(self.sites, parts, strict=True)):
+            scale_like = site.prior in ("G", "Nabc") and part.start > 0 and part.low >= 0
+            parts[i] = (replace(part, kind="positive") if scale_like else part).searchable()
         sites = tuple(replace(site, kind=part.kind) for site, part in zip(self.sites, parts, strict=True))
-        numbers = _columns(parts)
-        return replace(self, sites=sites, **numbers)
+        c = _columns(parts)
+        return replace(
+            self,
+            sites=sites,
+            start=c["start"],
+            low=c["low"],
+            high=c["high"],
+            sigma=c["sigma"],
+            center=c["center"],
+            beta=c["beta"],
+        )
 
 
 def make_layout(priors: Priors, start: Parameters, constraint: CellConstraint) -> tuple[Layout, Parameters]:

@@ -122,10 +122,11 @@ class Cell:
 
     Attributes:
         edge_percent, angle_deg: bounds: per cent of each length, degrees on each angle.
-        edge_sd, angle_sd_deg: standard deviation of a restraint to the starting cell, angstrom and degree; None for none.
+        edge_sd, angle_sd_deg: standard deviation of a restraint to the starting cell, angstrom and degree, or None.
         priors: priors of single free parameters by name (``ucell_a`` ... angstrom; ``ucell_beta`` ... **radian**),
             which replace all of the above for that parameter.
         sigmas: sensitivities of the coordinates, by name.
+        restraints: mean (angstrom or radian) and variance by name, inside the bounds above; they replace the ``sd``.
     """
 
     edge_percent: float = 10.0
@@ -134,6 +135,7 @@ class Cell:
     angle_sd_deg: float | None = None
     priors: Mapping[str, Prior] = field(default_factory=dict)
     sigmas: Mapping[str, float] = field(default_factory=dict)
+    restraints: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def parameter(self, name: str, start: float, angle: bool) -> Parameter:
         """The prior of one free cell parameter that starts at ``start`` (angstrom or radian)."""
@@ -144,6 +146,8 @@ class Cell:
         if angle:
             sd = None if self.angle_sd_deg is None else math.radians(self.angle_sd_deg)
         center, beta = (None, None) if sd is None else (start, sd**2)
+        if name in self.restraints:
+            center, beta = self.restraints[name]
         return Parameter(start, "ranged", start - reach, start + reach, self.sigmas.get(name, 1.0), center, beta)
 
 

@@ -3,8 +3,8 @@
 A coordinate is mapped to a physical value by one of four transforms (PHYSICS 9; the last is ours):
 
 * ``ranged``      theta = min + (max - min)/2 (1 + sin(sigma (x - 1) + asin(2 (start - min)/(max - min) - 1)))
-* ``positive``    theta = start exp(sigma (x - 1)); bounds are ignored
-* ``normal``      theta = x; bounds are ignored
+* ``positive``    theta = start exp(sigma (x - 1)); knows no bounds, as in the classic program (a search keeps them)
+* ``normal``      theta = x; likewise
 * ``log_ranged``  the logarithm of theta is ``ranged`` between the logarithms of the bounds
 
 x = 1 gives the start (``normal``: x = start). A transform changes the coordinates of the search, never the density:
@@ -112,7 +112,7 @@ class Parameter:
             raise InputError(f"{name}: start value {self.start} is not a finite number")
         slack = 1e-9 * max(abs(self.start), 1e-30)
         bounded = self.kind in ("ranged", "log_ranged")
-        if bounded and not self.low - slack <= self.start <= self.high + slack:
+        if not self.low - slack <= self.start <= self.high + slack:
             raise InputError(
                 f"{name}: start value {self.start:g} lies outside its bounds {self.low:g} to {self.high:g}; "
                 "change the start or the bounds"

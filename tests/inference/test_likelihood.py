@@ -1,0 +1,103 @@
+"""Likelihoods against scipy's distributions, direct sums, normalisation and finite differences."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from bayesbragg.inference.likelihood import (
+    gaussian,
+    half_window,
+    log_likelihood,
+    poisson,
+    poisson_gaussian,
+    shifted_poisson,
+    total,
+)
+
+
+def convolution(y: float, mu: float, sd: float) -> float:
+    """ln sum_n Poisson(n) Normal(y; n, sd^2), summed over every term that could matter."""
+    n = np.arange(0, int(mu + 40 * np.sqrt(mu) + abs(y) + 40 * sd) + 60)
+    return float(np.logaddexp.reduce(stats.poisson.logpmf(n, mu) + stats.norm.logpdf(y, n, sd)))
+
+
+CASES = [
+    (mu, sd, y)
+    for mu in (0.02, 0.7, 5.0, 60.0, 3000.0)
+    for sd in (0.107, 0.5, 3.0, 12.0)
+    for y in (-0.6 * sd, 0.5, mu + 0.3, mu + 6 * np.hypot(sd, np.sqrt(mu)), 0.3 * mu)
+]
+
+
+def test_exact_convolution_equals_the_full_sum() -> None:
+    for mu, sd, y in CASES:
+        value = poisson_gaussian(np.asarray(y), np.asarray(mu), np.asarray(sd**2), half_window=half_window(sd**2))
+        assert float(value) == pytest.approx(convolution(y, mu, sd), rel=1e-10, abs=1e-10), (mu, sd, y)
+
+
+def test_exact_convolution_has_the_right_derivative() -> None:
+    for mu, sd, y in CASES:
+        window = half_window(sd**2)
+        slope = jax.grad(lambda m: poisson_gaussian(jnp.asarray(y), m, jnp.asarray(sd**2), half_window=window))(mu)  # noqa: B023
+        step = 1e-5 * mu
+        reference = (convolution(y, mu + step, sd) - convolution(y, mu - step, sd)) / (2 * step)
+        assert float(slope) == pytest.approx(reference, rel=1e-5, abs=1e-6), (mu, sd, y)
+
+
+@pytest.mark.parametrize(("mu", "sd"), [(0.3, 0.3), (4.0, 1.0), (50.0, 3.0)])
+def test_exact_convolution_integrates_to_one(mu: float, sd: float) -> None:
+    y = np.linspace(-9 * sd, mu + 12 * np.sqrt(mu) + 9 * sd + 12, 40001)
+    density = np.exp(poisson_gaussian(y, np.full_like(y, mu), np.asarray(sd**2), half_window=half_window(sd**2)))
+    assert integrate.simpson(density, x=y) == pytest.approx(1.0, abs=1e-9)
+    mean = integrate.simpson(density * y, x=y)
+    assert mean == pytest.approx(mu, abs=1e-8)
+    assert integrate.simpson(density * (y - mean) ** 2, x=y) == pytest.approx(mu + sd**2, rel=1e-8)
+
+
+def test_gaussian_and_poisson_equal_scipys() -> None:
+    rng = np.random.default_rng(3)
+    mu, variance, y = rng.uniform(0.1, 90, 200), rng.uniform(0, 9, 200), rng.normal(20, 30, 200)
+    np.testing.assert_allclose(
+        gaussian(y, mu, variance), stats.norm.logpdf(y, mu, np.sqrt(mu + variance)), rtol=1e-12, atol=1e-12
+    )
+    n = rng.poisson(mu).astype(float)
+    np.testing.assert_allclose(poisson(n, mu, variance), stats.poisson.logpmf(n, mu), rtol=1e-10, atol=1e-11)
+
+
+def test_shifted_poisson_is_close_where_counts_are_many() -> None:
+    mu, variance = 400.0, 9.0
+    y = np.linspace(330, 470, 29)
+    exact = poisson_gaussian(y, np.full_like(y, mu), np.asarray(variance), half_window=half_window(variance))
+    shifted = shifted_poisson(y, np.full_like(y, mu), np.asarray(variance))
+    assert np.max(np.abs(exact - shifted)) < 0.02
+    assert np.max(np.abs(exact - gaussian(y, mu, variance))) > np.max(np.abs(exact - shifted))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "poisson", "poisson_gaussian", "shifted_poisson"])
+def test_untrusted_pixels_change_neither_value_nor_derivative(name: str) -> None:
+    rng = np.random.default_rng(5)
+    mu, variance = rng.uniform(1, 9, 20), np.full(20, 0.4)
+    counts, trusted = rng.poisson(mu).astype(float), np.arange(20) < 12
+    f = lambda m, c: total(name, c, m, variance, trusted, half_window(0.4))  # noqa: E731
+    bad_counts, bad_mu = np.where(trusted, counts, np.nan), np.where(trusted, mu, -np.inf)
+    expected = np.sum(log_likelihood(name, half_window(0.4))(counts[:12], mu[:12], variance[:12]))
+    value, slope = jax.value_and_grad(f)(bad_mu, bad_counts)
+    assert float(value) == pytest.approx(float(expected), rel=1e-12)
+    assert np.all(np.isfinite(slope))
+    assert np.all(slope[12:] == 0)
+
+
+def test_half_window_has_few_sizes_and_needs_noise() -> None:
+    assert half_window(0.107**2) == half_window(0.05**2)
+    assert {half_window(s**2) for s in np.linspace(0.05, 6, 50)} <= {3, 6, 12, 24, 48, 96}
+    with pytest.raises(ValueError, match="poisson likelihood"):
+        half_window(np.array([0.0, 1.0]))
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ValueError, match="poisson_gaussian"):
+        log_likelihood("normal")  # type: ignore[arg-type]
