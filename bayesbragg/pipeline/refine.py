@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from bayesbragg.forward import Options, Parameters, Scene, build_scene, expected
 from bayesbragg.forward.centroid import own_reflection_centroids
 from bayesbragg.forward.diffuse import DiffuseModel
 from bayesbragg.forward.psf import fibre_kernel
+from bayesbragg.forward.rotations import misorientation
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.map import fit_map
 from bayesbragg.model import Crystal, Detector, Shot, Spectrum, StructureFactors
@@ -20,7 +22,7 @@ from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit
 from bayesbragg.pipeline.settings import ModelSettings, RefineSettings, StartValues
 from bayesbragg.pipeline.still import Still
-from bayesbragg.priors import CellConstraint, Layout, make_layout
+from bayesbragg.priors import CellConstraint, Fixed, Layout, Priors, Shared, make_layout
 from bayesbragg.stills.oversampling import automatic_oversample
 from bayesbragg.stills.shot import BoxReport, make_shot
 
@@ -114,6 +116,7 @@ def prepare(
         background=settings.background,
         beam=still.experiments[0].beam,
     )
+    shot = replace(shot, lattice=_lattices(still, shot))
     if settings.max_lattices is not None:
         shot = shot.select(shot.lattice < len(crystals))
     if shot.n_boxes < settings.min_boxes:
@@ -125,7 +128,8 @@ def prepare(
     constraint = CellConstraint.for_space_group(crystal.space_group_number, cell, tolerance=5e-3)
     cell = np.asarray(constraint.expand(constraint.free(cell)))
     first = start if start is not None else _start(settings.start, cell, len(crystals))
-    layout, base = make_layout(settings.priors, first, constraint)
+    priors = settings.priors if start is None else _from_there(settings.priors)
+    layout, base = make_layout(priors, first, constraint)
     options = _options(settings.model, base, still, layout)
     padded = shot.padded()
     scene = _scene(still, crystals, padded, factors, base, options, settings.model, laue_rotations)
@@ -163,6 +167,29 @@ def refine_still(
         fit = fit_map(density, replace(options, start_scale=False, start_blocks=False))
     parameters = _numpy(prepared.density.parameters(fit.x))
     return _finish(prepared, fit, parameters, factors, settings)
+
+
+def _from_there(priors: Priors) -> Priors:
+    """The priors without starts of their own: a fit that goes on from an earlier one starts where that ended."""
+
+    def follow(spec: Any) -> Any:
+        if isinstance(spec, tuple):
+            return tuple(follow(part) for part in spec)
+        if isinstance(spec, Shared):
+            return Shared(follow(spec.prior))
+        if isinstance(spec, Fixed):
+            return Fixed()
+        return replace(spec, start=None) if hasattr(spec, "start") else spec
+
+    names = [item.name for item in fields(priors) if item.name not in ("cell", "Nvol", "per_lattice_blocks")]
+    return replace(priors, **{name: follow(getattr(priors, name)) for name in names})
+
+
+def _lattices(still: Still, shot: Shot) -> npt.NDArray[np.int64]:
+    """The lattice of each box: column ``id``, which counts all experiments, also those without reflections."""
+    if "id" not in still.reflections:
+        return shot.lattice
+    return np.maximum(np.asarray(still.reflections["id"], dtype=np.int64)[shot.reflection_row], 0)
 
 
 def _numpy(parameters: Parameters) -> Parameters:
@@ -287,8 +314,6 @@ def _finish(
     hkl = np.rint(wide.miller_index @ still.crystals[0].to_primitive.T).astype(np.int64)
     centroid, photons = own_reflection_centroids(parameters, scene, plain, hkl, wide.lattice)
     cell = np.concatenate([parameters.crystal.cell[:3], np.degrees(parameters.crystal.cell[3:])])
-    from bayesbragg.forward.rotations import misorientation
-
     turns = np.asarray(misorientation(parameters.crystal.rot_xyz))
     crystals = tuple(
         crystal.with_cell_and_orientation(cell, turn @ crystal.U)
@@ -297,7 +322,9 @@ def _finish(
     shift_mm = float(parameters.panels.detz_m) * 1e3
     detector = still.detector
     if shift_mm:
-        detector = detector.with_panels(detector.origin_mm + [0.0, 0.0, shift_mm], detector.fast, detector.slow)
+        detector = detector.with_panels(
+            detector.origin_mm + np.array([0.0, 0.0, shift_mm]), detector.fast, detector.slow
+        )
     n = shot.n_boxes
     return Refined(prepared, fit, parameters, bragg, crystals, detector, centroid[:n],
                    np.isfinite(centroid[:n, 0]) & (photons[:n] > 0))  # fmt: skip

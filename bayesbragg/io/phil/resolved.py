@@ -133,8 +133,10 @@ def load_phil(
         raise InputError(f"PHIL: {one_line(error)}") from None
     changed = frozenset(bare(path) for path, _ in walk_definitions(difference))
     if warn:
-        for name in sorted(changed - set(LIVE)):
-            logger.warning("parameter %s has no effect in this program", name)
+        inert = sorted(changed - set(LIVE))
+        if inert:
+            some = "1 parameter has" if len(inert) == 1 else f"{len(inert)} parameters have"
+            logger.warning("%s no effect in this program: %s", some, ", ".join(inert))
     return ResolvedParameters(
         program=program,
         classic=getattr(extract, PREFIX),

@@ -1,0 +1,52 @@
+"""Where the arithmetic runs: the device that was asked for, and the folder that remembers compiled programs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+from bayesbragg.model.errors import InputError
+
+__all__ = ["choose_device", "remember_programs"]
+
+
+def choose_device(name: str) -> str:
+    """Make a device the default.
+
+    Args:
+        name: ``auto`` (a GPU where there is one), ``cpu`` or ``gpu``.
+
+    Returns:
+        what runs the fits, in words.
+
+    Raises:
+        InputError: a GPU was asked for and none can be used.
+    """
+    if name == "auto":
+        devices = jax.devices()
+    else:
+        try:
+            devices = jax.devices(name)
+        except RuntimeError:
+            raise InputError(
+                f"device={name}: no such device here; install bayesbragg[cuda] and check the driver, or set device=cpu"
+            ) from None
+    jax.config.update("jax_default_device", devices[0])  # type: ignore[no-untyped-call]
+    return f"{devices[0].device_kind} ({devices[0].platform}), float64, jax {jax.__version__}"
+
+
+def remember_programs(folder: Path | None = None) -> Path:
+    """Keep compiled programs between runs; by default in the user's cache folder. Results do not depend on it."""
+    if folder is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "bayesbragg" / "programs"
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.5,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    for key, value in settings.items():
+        jax.config.update(key, value)  # type: ignore[no-untyped-call]
+    return folder

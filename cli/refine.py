@@ -1,0 +1,221 @@
+"""Refine each shot's crystal, mosaic and scale model against its pixels.
+
+Input is what indexing leaves: experiment lists (.expt), reflection tables (.refl) and the images that they name, or a
+classic list of shots (exp_ref_spec_file). Parameters come from PHIL files of the classic program and from key=value
+words, which win.
+
+examples:
+  bayesbragg refine process.phil shot_000_refined.expt shot_000_indexed.refl outdir=refined
+  bayesbragg refine process.phil exp_ref_spec_file=shots.txt outdir=refined nproc=2
+  bayesbragg refine process.phil indexed/*.expt indexed/*.refl outdir=corrected reference_geometry=optGeo.expt
+  bayesbragg refine process.phil exp_ref_spec_file=shots.txt best_pickle=refined/hopper_process_summary.pkl \\
+      fix.eta_abc=False simulator.crystal.num_mosaicity_samples=20 outdir=second_stage
+
+output folder:
+  TAG_refined.expt, TAG_indexed.refl   refined models, reflections with xyzcal from the model (DIALS reads both)
+  hopper_process_summary.pkl/.parquet  the table of shots; its rows are in pandas/ while the run goes on
+  modelers/                            with debug_mode=True: pixels, model and background, settings, spectrum
+  run.json, bayesbragg.log             settings, versions, input hashes, the outcome of every shot; the log
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_logging, write_json
+from bayesbragg.model.errors import InputError
+
+if TYPE_CHECKING:
+    from bayesbragg.io.phil import ResolvedParameters
+    from bayesbragg.pipeline.load import ShotFiles
+    from bayesbragg.pipeline.run import Outcome
+
+__all__ = ["add_arguments", "run"]
+
+log = logging.getLogger("bayesbragg.refine")
+
+PHIL_ENDINGS = (".phil", ".eff", ".params", ".def")
+DEFAULT_FOLDER = "refined"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words", nargs="+", metavar="PHIL|EXPT|REFL|KEY=VALUE", help="parameter files, shots, and single parameters"
+    )
+    parser.add_argument("--show-phil", action="store_true", help="print the resolved parameters and stop")
+    add_logging_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from bayesbragg.io.phil import load_phil
+
+    phil, shots, overrides = _sorted(arguments.words)
+    set_up_logging(None, quiet=arguments.quiet, verbose=arguments.verbose)
+    parameters = load_phil(phil, overrides, program="refine")
+    if arguments.show_phil:
+        print(parameters.resolved_text())
+        return 0
+    return refine(parameters, shots, quiet=arguments.quiet, verbose=arguments.verbose)
+
+
+def refine(parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, verbose: bool) -> int:
+    """Refine the shots that the paths or the parameters name; returns the exit code."""
+    from bayesbragg.pipeline.device import choose_device, remember_programs
+    from bayesbragg.pipeline.from_phil import settings_from_phil
+    from bayesbragg.pipeline.load import check_reference
+    from bayesbragg.pipeline.run import Job, run_shots
+
+    settings = settings_from_phil(parameters)
+    shots = _shots(parameters, paths)
+    folder = Path(parameters.outdir or _output_dir(parameters) or DEFAULT_FOLDER)
+    device = choose_device(parameters.device)
+    remember_programs()
+    log_file = set_up_logging(folder, quiet=quiet, verbose=verbose)
+    reference = _reference(parameters)
+    if reference is not None:
+        check_reference(reference)
+    for path in (settings.factors.mtz, settings.factors.pdb):
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: no such file; check the name, the working directory and the PHIL file's folder")
+    log.info("device: %s", device)
+    log.info("structure factors: %s", settings.factors.mtz or settings.factors.pdb)
+    log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
+    job = Job(settings, folder, reference, parameters.device, *_starts(parameters))
+    if parameters.ignore_existing:
+        shots = [shot for shot in shots if not (folder / "pandas" / f"{shot.name}.parquet").is_file()]
+    outcomes = []
+    with progress(len(shots), "refining", quiet=quiet) as bar:
+        for outcome in run_shots(job, shots, parameters.n_processes):
+            outcomes.append(outcome)
+            if not outcome.done:
+                # The reason names the file and the remedy; the run goes on.
+                print(f"bayesbragg: error: {outcome.reason}", file=sys.stderr)
+                log.info("%s: %s: %s", outcome.tag, outcome.status, outcome.reason)
+            bar.advance(outcome.tag)
+    return _close(parameters, settings, folder, shots, outcomes, device, log_file)
+
+
+def _close(
+    parameters: ResolvedParameters,
+    settings: Any,
+    folder: Path,
+    shots: list[ShotFiles],
+    outcomes: list[Outcome],
+    device: str,
+    log_file: Path | None,
+) -> int:
+    from bayesbragg.io.tables import rebuild_table
+
+    inputs = [path for shot in shots for path in (shot.experiments, shot.reflections, shot.spectrum) if path]
+    inputs += [path for path in (settings.factors.mtz, settings.factors.pdb) if path]
+    record = provenance(configuration={"phil": parameters.resolved_text()}, inputs=inputs, seed=settings.seed)
+    record["device"] = device
+    record["shots"] = [
+        {"tag": o.tag, "status": o.status, "reason": o.reason, "seconds": round(o.seconds, 3)} for o in outcomes
+    ]
+    write_json(folder / "run.json", record)
+    done = [outcome for outcome in outcomes if outcome.done]
+    if done:
+        rebuild_table(folder)
+    _print_summary(outcomes, folder, log_file)
+    if outcomes and not done:
+        return 2 if all(outcome.bad_input for outcome in outcomes) else 1
+    return 0
+
+
+def _print_summary(outcomes: list[Outcome], folder: Path, log_file: Path | None) -> None:
+    """A line per shot with units, then where things are."""
+    titles = ("a (A)", 9), ("c (A)", 9), ("Na", 7), ("Nb", 7), ("Nc", 7), ("sigma-Z", 8)
+    header = f"{'shot':<24} {'status':<16} boxes " + " ".join(f"{title:>{width}}" for title, width in titles)
+    rows = [row for outcome in sorted(outcomes, key=lambda o: o.tag) for row in outcome.rows]
+    if rows:
+        print(header)
+    for row in rows:
+        blocks = " ".join(f"{value:7.2f}" for value in row["ncells"])
+        print(
+            f"{row['tag']:<24} {row['status']:<16} {row['n_boxes']:>5} {row['a']:9.4f} {row['c']:9.4f} {blocks} "
+            f"{row['sigmaZ']:8.3f}"
+        )
+    done = sum(outcome.done for outcome in outcomes)
+    converged = sum(outcome.status == "converged" for outcome in outcomes)
+    print(f"{done} of {len(outcomes)} shots refined, {converged} of them converged; results are in {folder}")
+    if log_file is not None and done < len(outcomes):
+        print(f"the reasons of the others stand above and in {folder / 'run.json'}; the log is {log_file}")
+
+
+def _sorted(words: list[str]) -> tuple[list[Path], list[Path], list[str]]:
+    """PHIL files, shot files and key=value words; quoted wildcards are expanded."""
+    import glob
+
+    phil: list[Path] = []
+    shots: list[Path] = []
+    overrides: list[str] = []
+    for word in words:
+        if "=" in word and not Path(word).exists():
+            overrides.append(word)
+            continue
+        names = [word]
+        if glob.has_magic(word) and not Path(word).exists():
+            names = sorted(glob.glob(word))
+            if not names:
+                raise InputError(f"{word}: no file fits this pattern")
+        for name in names:
+            path = Path(name)
+            if not path.exists():
+                raise InputError(f"{path}: no such file; a parameter is given as key=value")
+            (phil if path.suffix in PHIL_ENDINGS else shots).append(path)
+    return phil, shots, overrides
+
+
+def _shots(parameters: ResolvedParameters, paths: list[Path]) -> list[ShotFiles]:
+    from bayesbragg.pipeline.load import pair_files, read_shot_list, unique_tags
+
+    listed = parameters.path(parameters.exp_ref_spec_file)
+    if listed is not None and paths:
+        raise InputError(f"{paths[0]}: give shots either here or in exp_ref_spec_file={listed}, not both")
+    if listed is None and not paths:
+        raise InputError("no shots: give .expt and .refl files, or exp_ref_spec_file=LIST")
+    shots = unique_tags(read_shot_list(listed) if listed is not None else pair_files(paths))
+    first = parameters.skip or 0
+    shots = shots[first:] if parameters.first_n is None else shots[first : first + parameters.first_n]
+    if parameters.max_process is not None and parameters.max_process >= 0:
+        shots = shots[: parameters.max_process]
+    if not shots:
+        raise InputError("no shots are left after skip, first_n and max_process")
+    return shots
+
+
+def _output_dir(parameters: ResolvedParameters) -> str | None:
+    return parameters.stills.output.output_dir if "output.output_dir" in parameters.explicit else None
+
+
+def _reference(parameters: ResolvedParameters) -> Path | None:
+    """The file of opt_det, reference_geometry or refiner.reference_geom; they must not contradict each other."""
+    given = {
+        "opt_det": parameters.opt_det,
+        "input.reference_geometry": parameters.stills.input.reference_geometry,
+        "refiner.reference_geom": parameters.refiner.reference_geom,
+    }
+    found = {name: value for name, value in given.items() if value}
+    if len(set(found.values())) > 1:
+        raise InputError(f"{' and '.join(found)} name different files; keep one of them")
+    return parameters.path(next(iter(found.values()))) if found else None
+
+
+def _starts(parameters: ResolvedParameters) -> tuple[dict[str, list[dict[str, Any]]], str]:
+    """Rows of the table in best_pickle by shot, and its name."""
+    from bayesbragg.io.tables import read_table
+    from bayesbragg.pipeline.load import stem
+
+    path = parameters.path(parameters.best_pickle)
+    if path is None:
+        return {}, ""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in read_table(path).to_dict("records"):
+        name = row.get("tag") or stem(Path(str(row.get("stage1_refls") or row.get("exp_name") or "")))
+        rows.setdefault(str(name).removeprefix("idx-"), []).append({str(key): value for key, value in row.items()})
+    return rows, str(path)
