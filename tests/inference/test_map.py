@@ -1,0 +1,146 @@
+"""The best fit on problems with a known answer, and on the golden target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from inference.golden_target import golden_density
+
+from bayesbragg.forward.parameters import Parameters
+from bayesbragg.inference import LogDensity, MapOptions, Pixels, fit_map
+from bayesbragg.model.fit import FitStatus
+from bayesbragg.priors import Cell, CellConstraint, Normal, Positive, Priors, Uniform, make_layout
+
+GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden"
+TRUTH = {"rotX": 0.02, "rotY": -0.01, "ucell_a": 79.2, "Na": 9.0, "G": 30.0}
+TRACES: list[int] = []
+
+
+def toy(parameters: Parameters, scene: Any, options: Any) -> Any:
+    """Gaussian spots whose centres move with orientation and cell, and whose width is one over the block size."""
+    TRACES.append(1)
+    x, y, height = scene
+    dx = x - 200 * parameters.crystal.rot_xyz[0, 0] - 4 * (parameters.crystal.cell[0] - 79.0)
+    dy = y - 200 * parameters.crystal.rot_xyz[0, 1] + 4 * (parameters.crystal.cell[0] - 79.0) * jnp.sign(y)
+    n = parameters.mosaic.n_abc[0, 0]
+    return parameters.scale.G[0] * height * (n / 10) ** 2 * jnp.exp(-0.005 * n**2 * (dx**2 + dy**2))
+
+
+def problem(seed: int, **start: Any) -> tuple[LogDensity, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    grid = np.linspace(-10, 10, 12)
+    x, y = (a.reshape(1, -1) + np.zeros((20, 1)) for a in np.meshgrid(grid, grid))
+    scene = (x, y + rng.uniform(-3, 3, (20, 1)), rng.gamma(2, 1, (20, 1)))
+    cell = np.array([79.0, 79.0, 38.4, *[np.pi / 2] * 3])
+    priors = Priors(
+        RotXYZ=(Uniform(-0.2, 0.2), Uniform(-0.2, 0.2), Normal(0, 0.01)),
+        cell=Cell(edge_sd=1.0),
+        Nabc=(Uniform(3, 300), *priors_fixed()),
+        G=Positive(),
+    )
+    layout, base = make_layout(
+        priors, Parameters.start(cell, **{"n_abc": 14.0, "G": 1.0, **start}), CellConstraint("tetragonal")
+    )
+    true = np.asarray(layout.start, float).copy()
+    for name, value in TRUTH.items():
+        true[layout.names.index(name)] = value
+    mu = np.asarray(toy(layout.place(true, base), scene, None)) + 2.0
+    counts = rng.poisson(mu) + rng.normal(0, 0.3, mu.shape)
+    trusted = rng.uniform(size=mu.shape) < 0.95
+    pixels = Pixels(np.where(trusted, counts, 1e9), np.full(mu.shape, 2.0), trusted, np.asarray(0.09))
+    return LogDensity(toy, scene, None, pixels, layout, base), true
+
+
+def priors_fixed() -> tuple[Any, Any]:
+    from bayesbragg.priors import Fixed
+
+    return Fixed(), Fixed()
+
+
+def test_finds_the_optimum_and_says_so() -> None:
+    density, true = problem(0)
+    fit = fit_map(density)
+    assert fit.status is FitStatus.CONVERGED
+    assert fit.distance < 0.03
+    # It is an optimum: no small step in any direction is better.
+    for i in range(len(fit.x)):
+        for sign in (-1, 1):
+            values = fit.values.copy()
+            values[i] += sign * 0.1 * fit.standard_errors[i]
+            assert density.target(density.layout.coordinates(values)) > fit.target
+    assert np.all(np.abs(fit.values - true) < 5 * fit.standard_errors)
+    assert fit.sigma_z == pytest.approx(1.0, abs=0.05)
+    assert fit.target == pytest.approx(density.target(fit.x), rel=1e-12)
+    assert fit.trace[-1] <= fit.trace[0]
+    assert fit.parameters["rotX"][1] == "radian"
+
+
+def test_starts_far_away_reach_the_same_optimum() -> None:
+    best = fit_map(problem(1)[0]).target
+    for n, G, rot in ((4.0, 1e-4, 0.03), (28.0, 1e5, -0.02), (14.0, 100.0, [0.04, -0.04, 0])):
+        fit = fit_map(problem(1, n_abc=n, G=G, rot_xyz=rot)[0])
+        assert fit.target == pytest.approx(best, abs=0.01)
+
+
+def test_errors_are_calibrated() -> None:
+    """Over many data sets, (estimate - truth) / standard error has unit spread and no bias."""
+    z = []
+    for seed in range(40):
+        density, true = problem(seed)
+        fit = fit_map(density)
+        rows = [density.layout.names.index(name) for name in TRUTH]
+        z.append(((fit.values - true) / fit.standard_errors)[rows])
+    z = np.array(z)
+    assert np.all(np.abs(z.mean(axis=0)) < 3.5 / np.sqrt(len(z)))
+    assert np.all(np.abs(z.std(axis=0) - 1) < 3.5 / np.sqrt(2 * len(z)))
+
+
+def test_shots_of_one_shape_compile_once() -> None:
+    fit_map(problem(0)[0])
+    before = len(TRACES)
+    for seed in (11, 12, 13):
+        fit_map(problem(seed)[0])
+    scene_builder_calls = 3  # the toy data are made with the same function, outside of any compilation
+    assert len(TRACES) - before == scene_builder_calls
+
+
+def test_bounds_hold_and_are_reported() -> None:
+    density, _ = problem(2)
+    priors = Priors(RotXYZ=(Uniform(-0.2, 0.012), Uniform(-0.2, 0.2), Normal(0, 0.01)), G=Positive())
+    layout, base = make_layout(priors, density.problem.base, CellConstraint("tetragonal"))
+    bounded = LogDensity(toy, density.problem.scene, None, density.problem.pixels, layout, base)
+    fit = fit_map(bounded)
+    assert fit.values[0] <= 0.012
+    assert "rotX" in fit.at_bound
+
+
+def test_failures_are_results() -> None:
+    density, _ = problem(3)
+    pixels = density.problem.pixels
+    nothing = Pixels(pixels.counts, pixels.background, np.zeros_like(pixels.trusted), pixels.variance)
+    arguments = (toy, density.problem.scene, None)
+    fit = fit_map(LogDensity(*arguments, nothing, density.layout, density.problem.base))
+    assert fit.status is FitStatus.FAILED
+    assert "no trusted pixel" in fit.reason
+    spoilt = Pixels(np.full(pixels.counts.shape, np.nan), pixels.background, pixels.trusted, pixels.variance)
+    fit = fit_map(LogDensity(*arguments, spoilt, density.layout, density.problem.base))
+    assert fit.status is FitStatus.FAILED
+    assert "finite" in fit.reason
+    limited = fit_map(density, MapOptions(max_iterations=1, start_blocks=False))
+    assert limited.status is FitStatus.ITERATION_LIMIT
+    assert np.isfinite(limited.target)
+
+
+def test_golden_problem_from_its_own_start() -> None:
+    """The golden data were simulated with parameters near the start: the fit ends below the best stored target."""
+    g = dict(np.load(GOLDEN / "19d_target_all_restraints.npz"))
+    density, _ = golden_density(g)
+    fit = fit_map(density)
+    assert fit.converged, fit.reason
+    assert fit.target < g["f"].min()
+    _, gradient = density.value_and_grad(fit.x)
+    assert np.linalg.norm(gradient) < 1e-3 * np.linalg.norm(g["g_fd"][0])
