@@ -206,9 +206,8 @@ def poisson_planes(
     radius, spread = smallest_radius.copy(), np.ones(n)
     used, free_before = np.zeros_like(usable), np.zeros_like(usable)
     changed, floor = np.ones(n, dtype=bool), np.zeros(n)
-    tilt = _starting_planes(
-        counts, usable & ~paint_discs(layout, panel, centre, radius)[index], variance, design, blocks
-    )
+    clear = usable & ~paint_discs(layout, panel, centre, radius)[index]
+    tilt = _starting_planes(counts, clear, variance, design, blocks)
     for _ in range(PASSES):
         covered = paint_discs(layout, panel, centre, radius)[index]
         free = usable & ~covered
@@ -243,7 +242,7 @@ def poisson_planes(
     box = (bounds - padded[:, [0, 0, 2, 2]] - np.array([0, 1, 0, 1])).astype(float)
     corners = np.stack([np.stack([f, s, np.ones(n)], axis=1) for f in box.T[:2] for s in box.T[2:]], axis=1)
     tilt, covariance, reason, chi, misfit = judge_planes(
-        counts, used, variance, design, blocks, tilt, information, corners @ to_pixels, free_before, shape, settings
+        counts, used, variance, design, blocks, tilt, information, corners @ to_pixels, clear, shape, settings
     )
     return Planes(
         tilt=tilt @ to_pixels.T,

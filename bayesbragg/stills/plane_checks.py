@@ -19,8 +19,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 FLAT_CHI_SQUARE = 16.0
 """Slopes with less chi-square than this give way to the mean where the plane dips below zero."""
-MOST_FOUND = 0.35
-"""Largest part of the background that spots which nobody announced may hide."""
+MOST_HIDDEN = 0.25
+"""Part of the expected background above which what hides it is looked at more closely."""
 MISFIT_Z = 5.0
 """Significance of a misfit that may drop a box, normal standard deviations."""
 
@@ -75,6 +75,24 @@ def _dark_patch(
     return np.asarray(np.any(darker(total, model, z[:, None]), axis=1))
 
 
+def _hidden_plateau(residual: FloatArray, used: BoolArray, clear: BoolArray) -> BoolArray:
+    """Boxes that lost much of their background to light that is no spot, ``(n,)``.
+
+    A spot is peaked: the mean of what it hides is far above the median. The lit side of a shadow's edge is flat.
+
+    Args:
+        residual: counts minus plane, ``(n, n_pixels)``.
+        used: pixels of the fit, ``(n, n_pixels)``.
+        clear: pixels that no known spot should reach, ``(n, n_pixels)``.
+    """
+    hidden = clear & ~used
+    result = hidden.sum(axis=1) > MOST_HIDDEN * clear.sum(axis=1)
+    for box in np.flatnonzero(result):
+        light = residual[box, hidden[box]]
+        result[box] = np.mean(light) < 1.8 * np.median(light)
+    return np.asarray(result)
+
+
 def judge_planes(
     counts: FloatArray,
     used: BoolArray,
@@ -84,7 +102,7 @@ def judge_planes(
     tilt: FloatArray,
     information: FloatArray,
     corners: FloatArray,
-    free: BoolArray,
+    clear: BoolArray,
     shape: tuple[int, int],
     settings: BoxSettings,
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.object_], FloatArray, FloatArray]:
@@ -115,8 +133,7 @@ def judge_planes(
     scale = np.maximum(level, 0.05)
     limit = settings.max_background_misfit
     contradicted = (misfit_z > MISFIT_Z) & (misfit > limit * scale)
-    # Where spots that nobody announced seem to hide a third of the background, it is more likely a shadow's edge.
-    contradicted |= used.sum(axis=1) < (1 - MOST_FOUND) * free.sum(axis=1)
+    contradicted |= _hidden_plateau(counts - plane, used, clear)
     contradicted |= _dark_patch(counts + variance, expected, used, shape, MISFIT_Z * np.sqrt(np.clip(chi, 1.0, 4.0)))
     contradicted |= (chi_z > MISFIT_Z) & (chi > 1.5 + limit**2 * scale)
     reason = np.full(len(tilt), BoxReason.SELECTED, dtype=object)
