@@ -75,13 +75,14 @@ def _dark_patch(
     return np.asarray(np.any(darker(total, model, z[:, None]), axis=1))
 
 
-def _hidden_plateau(residual: FloatArray, used: BoolArray, clear: BoolArray) -> BoolArray:
+def _hidden_plateau(residual: FloatArray, level: FloatArray, used: BoolArray, clear: BoolArray) -> BoolArray:
     """Boxes that lost much of their background to light that is no spot, ``(n,)``.
 
     A spot is peaked: the mean of what it hides is far above the median. The lit side of a shadow's edge is flat.
 
     Args:
         residual: counts minus plane, ``(n, n_pixels)``.
+        level: of the background, ``(n,)``.
         used: pixels of the fit, ``(n, n_pixels)``.
         clear: pixels that no known spot should reach, ``(n, n_pixels)``.
     """
@@ -89,7 +90,8 @@ def _hidden_plateau(residual: FloatArray, used: BoolArray, clear: BoolArray) -> 
     result = hidden.sum(axis=1) > MOST_HIDDEN * clear.sum(axis=1)
     for box in np.flatnonzero(result):
         light = residual[box, hidden[box]]
-        result[box] = np.mean(light) < 1.8 * np.median(light)
+        least = max(0.05 * level[box], 5 * np.std(light) / np.sqrt(light.size))
+        result[box] = least < np.mean(light) < 1.8 * np.median(light)
     return np.asarray(result)
 
 
@@ -133,7 +135,7 @@ def judge_planes(
     scale = np.maximum(level, 0.05)
     limit = settings.max_background_misfit
     contradicted = (misfit_z > MISFIT_Z) & (misfit > limit * scale)
-    contradicted |= _hidden_plateau(counts - plane, used, clear)
+    contradicted |= _hidden_plateau(counts - plane, scale, used, clear)
     contradicted |= _dark_patch(counts + variance, expected, used, shape, MISFIT_Z * np.sqrt(np.clip(chi, 1.0, 4.0)))
     contradicted |= (chi_z > MISFIT_Z) & (chi > 1.5 + limit**2 * scale)
     reason = np.full(len(tilt), BoxReason.SELECTED, dtype=object)
