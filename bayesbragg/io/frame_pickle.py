@@ -144,13 +144,20 @@ class _OldNames(pickle._Pickler):
     dispatch[type(pickle.loads)] = dispatch[type(frame_from_pickle)] = save_global
 
 
+def _objects(column: Any) -> npt.NDArray[Any]:
+    """The cells of a column of an extension type, None where missing."""
+    cells = np.empty(len(column), dtype=object)
+    cells[:] = [None if missing else x for x, missing in zip(column, column.isna(), strict=True)]
+    return cells
+
+
 def frame_to_pickle(table: pd.DataFrame) -> bytes:
     """A pickle of a table that pandas 1 and 2 read too: no extension types, old names, protocol 4."""
     columns = {}
     for place, name in enumerate(table.columns):
         column = table.iloc[:, place]
         simple = isinstance(column.dtype, np.dtype)
-        values = column.to_numpy() if simple else column.to_numpy(dtype=object)
+        values = column.to_numpy() if simple else _objects(column)
         columns[name] = pd.Series(values, dtype=values.dtype)
     plain_table = pd.DataFrame(columns) if columns else pd.DataFrame(index=range(len(table)))
     plain_table.columns = pd.Index([str(c) for c in columns], dtype=object)

@@ -74,10 +74,16 @@ def _read_file(path: Path) -> pd.DataFrame:
             raise InputError(f"{path}: not a Parquet file, or cut short; expected a {WHAT}; write it again")
         return frame_from_pickle(data, path)
     try:
-        return pd.read_parquet(io.BytesIO(data), engine="pyarrow")
+        table = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: {reason}; expected a {WHAT}; write it again") from None
+    for name in table.columns:
+        if pd.api.types.is_string_dtype(table[name].dtype) and table[name].dtype != object:
+            # One kind of text column, whatever pandas reads it: objects, None where missing.
+            texts = [None if pd.isna(x) else x for x in table[name]]
+            table[name] = pd.Series(texts, index=table.index, dtype=object)
+    return table
 
 
 def _files_of(path: Path) -> list[Path]:

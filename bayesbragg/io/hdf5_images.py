@@ -1,0 +1,140 @@
+"""Images in HDF5 with the geometry in attributes, as nanoBragg writes its simulations.
+
+The data set ``images`` is ``(n_images, n_panels, slow, fast)``, or ``(n_images, slow, fast)`` for one panel. Its
+attributes ``dxtbx_detector_string`` and ``dxtbx_beam_string`` are Python literals of the JSON objects of an experiment
+list. ``wavelengths`` (angstrom) and ``spectrum`` (photons) are one spectrum for all images, or one row per image.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.io.detectors import detector_from_document
+from bayesbragg.io.experiments import beam_from_document
+from bayesbragg.model.beam import Spectrum
+from bayesbragg.model.errors import InputError
+from bayesbragg.model.experiment import Experiment, ImageReference
+
+__all__ = ["Hdf5Reader", "read_image_experiment"]
+
+WHAT = "image file (HDF5 with the data set 'images')"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# What h5py raises on files that are cut short or overwritten in places.
+_DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The open file; whatever goes wrong inside becomes an `InputError`."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected an {WHAT}; check the image path in the experiment list")
+    try:
+        # Registers compression filters with h5py; only files that use one need it.
+        import hdf5plugin  # noqa: F401
+
+        with h5py.File(path, "r") as file:
+            yield file
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: {reason}; expected an {WHAT}; the file may be cut short, copy it again") from None
+
+
+def _images(file: Any, path: Path, index: int) -> Any:
+    if not isinstance(file.get("images"), h5py.Dataset):
+        there = ", ".join(sorted(file.keys())) or "nothing"
+        raise InputError(f"{path}: no data set 'images' (there are: {there}); expected an {WHAT}")
+    images = file["images"]
+    if images.ndim not in (3, 4):
+        raise InputError(f"{path}: 'images' has shape {images.shape}; expected (images, panels, slow, fast)")
+    if not 0 <= index < images.shape[0]:
+        raise InputError(f"{path}: image {index} was asked for, the file has {images.shape[0]} (the first is 0)")
+    return images
+
+
+def _spectrum(file: Any, path: Path, index: int, n_images: int) -> Spectrum | None:
+    found: list[npt.NDArray[np.float64]] = []
+    for name in ("wavelengths", "spectrum"):
+        if name not in file:
+            return None
+        values = np.asarray(file[name][()], dtype=np.float64)
+        if values.ndim == 2:
+            if values.shape[0] != n_images:
+                raise InputError(f"{path}: {name!r} has {values.shape[0]} rows for {n_images} images")
+            values = values[index]
+        found.append(np.atleast_1d(values))
+    try:
+        return Spectrum(*found)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; write the spectrum again, or give one in a .lam file") from None
+
+
+class Hdf5Reader:
+    """Reads HDF5 files with the data set ``images``."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether this looks like HDF5, by content."""
+        try:
+            with path.open("rb") as file:
+                return file.read(len(SIGNATURE)) == SIGNATURE
+        except OSError:
+            return path.suffix.lower() in (".h5", ".hdf5")
+
+    def read(self, path: Path, index: int) -> tuple[list[npt.NDArray[Any]], Spectrum | None]:
+        """The panels of one image, ``(slow, fast)`` each, and its spectrum.
+
+        Raises:
+            InputError: missing or damaged file, missing data set, wrong index.
+        """
+        with _opened(path) as file:
+            images = _images(file, path, index)
+            data = np.asarray(images[index])
+            panels = [data] if data.ndim == 2 else list(data)
+            return panels, _spectrum(file, path, index, images.shape[0])
+
+
+def _literal(images: Any, key: str, path: Path) -> Any:
+    text = images.attrs.get(key)
+    if text is None:
+        raise InputError(f"{path}: 'images' has no attribute {key!r}; give an experiment list (.expt) for this image")
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    try:
+        return json.loads(json.dumps(ast.literal_eval(str(text))))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"{path}: attribute {key!r} is no Python literal ({reason}); write the file again") from None
+
+
+def read_image_experiment(path: str | os.PathLike[str], index: int = 0) -> Experiment:
+    """The experiment (beam, detector, image; no crystal) that an HDF5 image file describes itself.
+
+    Args:
+        path: HDF5 file with ``dxtbx_detector_string`` and ``dxtbx_beam_string``.
+        index: number of the image, 0 for the first.
+
+    Raises:
+        InputError: missing or damaged file, wrong index, or no geometry in it.
+    """
+    path = Path(os.path.abspath(path))
+    with _opened(path) as file:
+        images = _images(file, path, index)
+        detector = _literal(images, "dxtbx_detector_string", path)
+        beam = _literal(images, "dxtbx_beam_string", path)
+    try:
+        return Experiment(
+            "", beam_from_document(beam), detector_from_document(detector), None, ImageReference(path, index)
+        )
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
+        raise InputError(f"{path}: geometry in the attributes: {error}; give an experiment list (.expt)") from None

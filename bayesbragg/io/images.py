@@ -1,0 +1,213 @@
+"""Images of any format that a reader knows, and images put together from the shoeboxes of a reflection table.
+
+A reader is an object with ``accepts(path)`` and ``read(path, index)``, which returns the panels and the spectrum of an
+image. Readers of other packages are found through the entry point group ``bayesbragg.image_readers`` and asked first.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.io.hdf5_images import Hdf5Reader, read_image_experiment
+from bayesbragg.io.masks import read_mask
+from bayesbragg.model.beam import Spectrum
+from bayesbragg.model.detector import Detector
+from bayesbragg.model.errors import InputError
+from bayesbragg.model.experiment import ImageReference
+from bayesbragg.model.image import Image
+from bayesbragg.model.reflections import Reflections, Shoebox
+
+__all__ = ["ImageReader", "image_from_shoeboxes", "image_readers", "read_image", "read_image_experiment"]
+
+ENTRY_POINTS = "bayesbragg.image_readers"
+FABIO_SUFFIXES = (".cbf", ".img", ".mccd", ".tif", ".tiff", ".edf", ".marccd", ".sfrm", ".mar3450", ".osc", ".raw")
+VALID = 1
+"""Bit of a shoebox mask that says that the pixel may be trusted."""
+
+log = logging.getLogger(__name__)
+
+
+class ImageReader(Protocol):
+    """Reads one kind of image file."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the file is of this kind."""
+
+    def read(self, path: Path, index: int) -> tuple[list[npt.NDArray[Any]], Spectrum | None]:
+        """The panels ``(slow, fast)`` of image number `index`, and its spectrum; raises `InputError`."""
+
+
+class FabioReader:
+    """CBF, TIFF, MarCCD and other formats of single-panel detectors, through fabio."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether fabio may know the format, by the name of the file."""
+        return path.name.removesuffix(".gz").removesuffix(".bz2").lower().endswith(FABIO_SUFFIXES)
+
+    def read(self, path: Path, index: int) -> tuple[list[npt.NDArray[Any]], Spectrum | None]:
+        """One image as a single panel; the geometry comes from the experiment list, not from its header."""
+        import fabio
+
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; expected an image; check the image path in the experiment list")
+        if path.suffix.lower() == ".cbf":
+            _check_cbf(path)
+        try:
+            with _complaints() as said, fabio.open(str(path)) as image:
+                n_frames = int(image.nframes)
+                data = None
+                if 0 <= index < n_frames:
+                    # Of a file with one image, getframe would look for a neighbour by its number.
+                    data = np.asarray(image.data if n_frames == 1 else image.getframe(index).data)
+        except Exception as error:
+            # Every format of fabio fails in its own way on damaged files.
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(
+                f"{path}: {type(error).__name__} {reason}; expected a whole image; copy it again"
+            ) from None
+        short = next((text for text in said if re.search("incomplete|truncat|too short", text)), None)
+        if short is not None:
+            raise InputError(f"{path}: {' '.join(short.split())[:160]}; the file is cut short, copy it again")
+        if data is None:
+            raise InputError(f"{path}: image {index} was asked for, the file has {n_frames} (the first is 0)")
+        if data.ndim != 2 or data.dtype.kind not in "iuf":
+            raise InputError(f"{path}: an image of shape {data.shape} and type {data.dtype}; expected rows of numbers")
+        return [data], None
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What fabio logs meanwhile: it fills up files that are cut short with zeros and only says so."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logger, listener = logging.getLogger("fabio"), Listener(logging.WARNING)
+    before = logger.propagate
+    logger.addHandler(listener)
+    logger.propagate = False
+    try:
+        yield said
+    finally:
+        logger.removeHandler(listener)
+        logger.propagate = before
+
+
+def _check_cbf(path: Path) -> None:
+    """Refuse a CBF that ends too early, on which fabio would read for ever."""
+    data = path.read_bytes()
+    start = data.find(b"\x0c\x1a\x04\xd5")
+    size = re.search(rb"X-Binary-Size:\s*(\d+)", data[: max(start, 0)])
+    if size is None or len(data) < start + 4 + int(size[1]):
+        raise InputError(f"{path}: no whole CBF image ({len(data)} bytes); the file is cut short, copy it again")
+
+
+@lru_cache(maxsize=1)
+def image_readers() -> tuple[ImageReader, ...]:
+    """Every reader there is: those of other packages first, then ours."""
+    found: list[ImageReader] = []
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            reader = entry.load()
+            found.append(reader() if isinstance(reader, type) else reader)
+        except Exception as error:
+            # A broken plug-in must not keep the others from being used.
+            log.warning("image reader %s cannot be used: %s", entry.name, error)
+    return (*found, Hdf5Reader(), FabioReader())
+
+
+def _cut(data: npt.NDArray[Any], detector: Detector) -> list[npt.NDArray[Any]]:
+    """Panels out of one large frame, by the offsets that the detector's file states."""
+    panels = (detector.document or {}).get("panels", [])
+    pieces = []
+    for (n_fast, n_slow), panel in zip(detector.image_size, panels, strict=False):
+        f, s = (int(x) for x in panel.get("raw_image_offset", (0, 0)))
+        pieces.append(data[s : s + n_slow, f : f + n_fast])
+    return pieces
+
+
+def read_image(reference: ImageReference, detector: Detector) -> Image:
+    """The image that an experiment refers to.
+
+    Pixels without a number (NaN, infinite) are untrusted; so are those that the mask of the reference leaves out.
+
+    Args:
+        reference: the file, number of the image, and mask.
+        detector: the detector; its panels must be those of the file.
+
+    Raises:
+        InputError: missing or damaged file, unknown format, wrong number of the image, panels that do not fit the
+            detector, or an image without a single number.
+    """
+    path = Path(reference.path)
+    reader = next((r for r in image_readers() if r.accepts(path)), None)
+    if reader is None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; expected an image; check the image path in the experiment list")
+        raise InputError(f"{path}: no reader knows this format; expected HDF5 with 'images', or CBF, TIFF, MarCCD, EDF")
+    panels, spectrum = reader.read(path, reference.index)
+    expected = [(int(slow), int(fast)) for fast, slow in detector.image_size]
+    if len(panels) == 1 and len(expected) > 1:
+        panels = _cut(panels[0], detector)
+    found = [p.shape for p in panels]
+    if found != expected:
+        bad = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
+        has, wants = (x[bad] if bad < len(x) else "missing" for x in (found, expected))
+        raise InputError(
+            f"{path}: {len(found)} panels, panel {bad} of shape {has}; the experiment's detector has {len(expected)}, "
+            f"that one of {wants} (slow, fast); give the image's own experiment list"
+        )
+    mask = None if reference.mask is None else tuple(read_mask(reference.mask, detector))
+    finite = [np.isfinite(p) for p in panels]
+    if not any(bool(f.any()) for f in finite):
+        raise InputError(f"{path}: image {reference.index} has no pixel with a number (all NaN); leave this shot out")
+    if not all(bool(f.all()) for f in finite):
+        log.warning("%s: %d pixels without a number are masked", path, sum(int((~f).sum()) for f in finite))
+        mask = tuple(f if mask is None else f & mask[i] for i, f in enumerate(finite))
+    raw = tuple(np.where(f, p, 0).astype(np.float64) for f, p in zip(finite, panels, strict=True))
+    return Image(raw=raw, mask=mask, spectrum=spectrum)
+
+
+def image_from_shoeboxes(reflections: Reflections, detector: Detector) -> Image:
+    """An image made of the pixels that a reflection table holds in its shoeboxes (``load_data_from_refls``).
+
+    Pixels in no shoebox are 0 and untrusted; pixels in one are trusted where its mask says valid. Parts of shoeboxes
+    beyond the panel are left out, and frames beyond the first are added up.
+
+    Raises:
+        InputError: no column ``shoebox``, or none with pixels; a shoebox on a panel that the detector lacks.
+    """
+    if "shoebox" not in reflections:
+        raise InputError("the reflection table has no shoeboxes; keep them when processing, or give the image file")
+    raw = [np.zeros((int(slow), int(fast))) for fast, slow in detector.image_size]
+    mask = [np.zeros(x.shape, dtype=bool) for x in raw]
+    boxes: list[Shoebox] = [b for b in reflections["shoebox"] if b.data.size]
+    if not boxes:
+        raise InputError("the shoeboxes of the reflection table are empty; keep their pixels, or give the image file")
+    for box in boxes:
+        if not 0 <= box.panel < detector.n_panels:
+            raise InputError(f"a shoebox on panel {box.panel}; the detector has {detector.n_panels} panels")
+        x0, x1, y0, y1 = box.bbox[:4]
+        n_slow, n_fast = raw[box.panel].shape
+        f0, f1, s0, s1 = max(x0, 0), min(x1, n_fast), max(y0, 0), min(y1, n_slow)
+        if f0 >= f1 or s0 >= s1:
+            continue
+        inside = slice(s0 - y0, s1 - y0), slice(f0 - x0, f1 - x0)
+        values = box.data.astype(np.float64).sum(axis=0)[inside]
+        valid = np.all((box.mask & VALID) != 0, axis=0)[inside] & np.isfinite(values)
+        place = slice(s0, s1), slice(f0, f1)
+        raw[box.panel][place] = np.where(valid, values, raw[box.panel][place])
+        mask[box.panel][place] |= valid
+    return Image(raw=tuple(raw), mask=tuple(mask))
