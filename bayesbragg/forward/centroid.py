@@ -1,7 +1,8 @@
 """Where the model puts each reflection: the centroid of its own photons, whatever its neighbours do.
 
-The window of structure factors is reduced to the box's own reflection, and the box enlarged, so that neither a
-neighbouring spot nor the box's edge pulls the centroid.
+The window of structure factors is reduced to the box's own reflection, so that a neighbouring spot does not pull the
+centroid. It is taken over the pixels of the box, where the observed spot was seen too: a spot that the panel's edge
+cuts has both its centroids on the panel.
 """
 
 from __future__ import annotations
@@ -43,11 +44,13 @@ def own_reflection_centroids(
     options: Options,
     hkl: npt.ArrayLike,
     lattice: npt.ArrayLike,
+    valid: npt.ArrayLike,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Centroids of each box's own reflection over the pixels of the scene.
 
     Args:
-        scene: a scene of boxes large enough to hold the spots; see `own_reflections` for the other arguments.
+        scene: the boxes; see `own_reflections` for ``hkl`` and ``lattice``.
+        valid: pixels inside their box, ``(n_boxes, n_pixels)``.
 
     Returns:
         fast and slow pixel coordinates (pixel centres at 0.5), ``(n_boxes, 2)``, not a number where the model puts no
@@ -55,6 +58,7 @@ def own_reflection_centroids(
     """
     plain = replace(options, diffuse=False, diffuse_stencil=0, complex_factors=False, point_spread=False)
     photons = np.asarray(expected_photons(parameters, own_reflections(scene, hkl, lattice), plain), dtype=np.float64)
+    photons = np.where(np.asarray(valid), photons, 0.0)
     total = photons.sum(axis=1)
     boxes = scene.boxes
     with np.errstate(invalid="ignore", divide="ignore"):

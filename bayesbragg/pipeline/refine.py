@@ -30,9 +30,6 @@ __all__ = ["Prepared", "Refined", "prepare", "refine_still"]
 
 FloatArray = npt.NDArray[np.float64]
 
-CENTROID_MARGIN_PX = 4
-"""A box grows by this on each side for its model centroid, so that its edge cuts no tail off."""
-
 MAX_WINDOW_ROUNDS = 3
 """How often a fit is continued with new windows after its spots moved beyond their structure factors."""
 
@@ -166,7 +163,7 @@ def refine_still(
         prepared = replace(prepared, scene=scene, density=density, layout=layout)
         fit = fit_map(density, replace(options, start_scale=False, start_blocks=False))
     parameters = _numpy(prepared.density.parameters(fit.x))
-    return _finish(prepared, fit, parameters, factors, settings)
+    return _finish(prepared, fit, parameters)
 
 
 def _from_there(priors: Priors) -> Priors:
@@ -303,16 +300,14 @@ def _principal_axes(orientation: int) -> FloatArray:
     return np.array([[r, -r, 0.0], [r, r, 0.0], [0.0, 0.0, 1.0]])
 
 
-def _finish(
-    prepared: Prepared, fit: Fit, parameters: Parameters, factors: StructureFactors, settings: RefineSettings
-) -> Refined:
+def _finish(prepared: Prepared, fit: Fit, parameters: Parameters) -> Refined:
     shot, still = prepared.shot, prepared.still
     bragg = np.asarray(prepared.density.bragg(fit.x), dtype=np.float64)[: shot.n_boxes]
-    wide = _enlarged(shot.padded(), CENTROID_MARGIN_PX)
-    plain = replace(prepared.options, point_spread=False, diffuse=False, diffuse_stencil=0)
-    scene = _scene(still, still.crystals, wide, factors, parameters, plain, settings.model, None)
-    hkl = np.rint(wide.miller_index @ still.crystals[0].to_primitive.T).astype(np.int64)
-    centroid, photons = own_reflection_centroids(parameters, scene, plain, hkl, wide.lattice)
+    padded = shot.padded()
+    hkl = np.rint(padded.miller_index @ still.crystals[0].to_primitive.T).astype(np.int64)
+    centroid, photons = own_reflection_centroids(
+        parameters, prepared.scene, prepared.options, hkl, padded.lattice, padded.valid
+    )
     cell = np.concatenate([parameters.crystal.cell[:3], np.degrees(parameters.crystal.cell[3:])])
     turns = np.asarray(misorientation(parameters.crystal.rot_xyz))
     crystals = tuple(
@@ -328,15 +323,3 @@ def _finish(
     n = shot.n_boxes
     return Refined(prepared, fit, parameters, bragg, crystals, detector, centroid[:n],
                    np.isfinite(centroid[:n, 0]) & (photons[:n] > 0))  # fmt: skip
-
-
-def _enlarged(shot: Shot, margin: int) -> Shot:
-    """The boxes with a margin on every side, all of one shape; they hold no data."""
-    n, shape = shot.n_boxes, (shot.shape[0] + 2 * margin, shot.shape[1] + 2 * margin)
-    low = shot.bounds[:, [0, 2]] - margin
-    pixels = np.zeros((n, shape[0] * shape[1]))
-    bounds = np.stack([low[:, 0], low[:, 0] + shape[1], low[:, 1], low[:, 1] + shape[0]], axis=-1)
-    return replace(
-        shot, bounds=bounds, shape=shape, counts=pixels, background=pixels, trusted=pixels > 0,
-        readout_sd=np.asarray(0.0),
-    )  # fmt: skip
