@@ -4,6 +4,7 @@ from bayesbragg.model.beam import Beam, Spectrum
 from bayesbragg.model.crystal import Crystal
 from bayesbragg.model.detector import Detector
 from bayesbragg.model.experiment import Experiment, ImageReference
+from bayesbragg.model.image import Image
 from bayesbragg.model.reflections import Reflections, Shoebox
 from bayesbragg.model.shot import Shot
 from bayesbragg.model.structure_factors import StructureFactors
@@ -13,6 +14,7 @@ __all__ = [
     "Crystal",
     "Detector",
     "Experiment",
+    "Image",
     "ImageReference",
     "Reflections",
     "Shoebox",
