@@ -14,13 +14,16 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
 from bayesbragg.inference.density import LogDensity
-from bayesbragg.inference.start import find_start
+from bayesbragg.inference.start import background_target, find_start
 from bayesbragg.model.fit import Fit, FitStatus
+from bayesbragg.priors.flatten import Layout
 
 __all__ = ["MapOptions", "fit_map"]
 
@@ -104,7 +107,7 @@ def fit_map(density: LogDensity, options: MapOptions | None = None) -> Fit:
 
     status, reason, distance = FitStatus.STALLED, "no step lowers the target", np.inf
     for _ in range(options.max_rounds):
-        information = own_density.fisher(search.x)
+        information = own_density.fisher(search.x) + _bending(own, search.x, gradient)
         search.evaluations += 1
         whiten = _whitener(information)
         if whiten is None:
@@ -126,7 +129,36 @@ def fit_map(density: LogDensity, options: MapOptions | None = None) -> Fit:
         search.evaluations += 1
     else:
         status, reason = FitStatus.STALLED, f"still {distance:.2g} standard deviations from the optimum"
+    prior = -own_density.log_prior(search.x)
+    if not search.target - prior < background_target(density) - 0.5 * given.n:
+        status = FitStatus.FAILED
+        reason = "the model explains the pixels no better than the background alone; check indexing and start"
     return _result(search, given, status, reason, start_target, distance, clock)
+
+
+def _bending(layout: Layout, x: FloatArray, gradient: FloatArray) -> FloatArray:
+    """Curvature that the bounded coordinates themselves add, where it is positive, ``(n, n)``.
+
+    At a bound that holds the optimum back, theta(x) has no slope and this term, dtarget/dtheta times theta''(x), is all
+    the curvature there is: with it the Newton step there is as short as it should be.
+    """
+
+    def slope_of(y: Any) -> Any:
+        return jax.jvp(layout.values, (y,), (jnp.ones_like(y),))[1]
+
+    slope, bend = jax.jvp(slope_of, (jnp.asarray(x),), (jnp.ones(len(x)),))
+    slope, bend = np.asarray(slope), np.asarray(bend)
+    pull = np.divide(gradient, slope, out=np.zeros_like(gradient), where=slope != 0)
+    # On a logarithmic or normal scale, and away from bounds, the expected information alone is the better guide.
+    ranged = np.array([site.kind in ("ranged", "log_ranged") for site in layout.sites])
+    near = np.zeros(len(x), dtype=bool)
+    for i in np.flatnonzero(ranged):
+        part = layout.parameter(int(i))
+        low, high, value = part.low, part.high, float(layout.values(x)[i])
+        if part.kind == "log_ranged":
+            low, high, value = (float(np.log(v)) for v in (low, high, value))
+        near[i] = min(value - low, high - value) < 0.02 * (high - low)
+    return np.diag(np.where(near, np.maximum(pull * bend, 0.0), 0.0))
 
 
 def _whitener(information: FloatArray) -> FloatArray | None:
@@ -168,7 +200,7 @@ def _one_round(search: _Search, to_x: FloatArray, distance: float, options: MapO
 
 def _result(
     search: _Search,
-    given: Any,
+    given: Layout,
     status: FitStatus,
     reason: str,
     start_target: float,

@@ -19,12 +19,12 @@ import numpy.typing as npt
 from bayesbragg.inference.density import LogDensity, Pixels, Problem, Recipe
 from bayesbragg.inference.likelihood import total
 
-__all__ = ["Start", "find_start"]
+__all__ = ["Start", "background_target", "find_start"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
 
-BLOCK_FACTORS = tuple(float(f) for f in 2.0 ** np.arange(1.0, -2.75, -0.5))
+BLOCK_FACTORS = tuple(float(f) for f in 2.0 ** np.arange(1.0, -4.25, -0.5))
 """Block sizes that are tried, relative to the start."""
 
 
@@ -73,6 +73,16 @@ def find_start(density: LogDensity, *, scale: bool = True, blocks: bool = True) 
         if np.isfinite(target) and not target >= best.target:
             best = Start(values, target, evaluations)
     return Start(best.values, best.target, evaluations)
+
+
+def background_target(density: LogDensity) -> float:
+    """Minus the log likelihood of the background alone: what a model with Bragg spots must beat."""
+    return -float(_background(density.problem.pixels, density.recipe))
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _background(pixels: Pixels, recipe: Recipe) -> Array:
+    return _log_likelihood(jnp.zeros_like(pixels.background), pixels, recipe)
 
 
 @partial(jax.jit, static_argnames="recipe")

@@ -1,19 +1,16 @@
-"""The classic target and its derivatives (golden cases 19a to 19d)."""
+"""The classic target and its derivatives (golden cases 19a to 19d; a bare clone has 19d alone)."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden import golden_cases, load_golden
 from inference.golden_target import golden_density
 
-CASES = ("19a_target_basic", "19b_target_basic_restraints", "19c_target_all", "19d_target_all_restraints")
 
-
-@pytest.mark.parametrize("case", CASES)
-def test_target_and_gradient(case: str, shared: Path) -> None:
-    g = dict(np.load(shared / "golden" / f"{case}.npz"))
+@pytest.mark.parametrize("case", golden_cases("19"))
+def test_target_and_gradient(case: str) -> None:
+    g = load_golden(case)
     density, rows = golden_density(g)
     assert set(rows) == set(np.flatnonzero(g["vary"]))
     for k in range(3):

@@ -53,11 +53,13 @@ def test_names_units_and_round_trip() -> None:
     values = np.asarray(layout.start) + 0.01 * (1 + np.arange(layout.n)) * np.where(np.asarray(layout.start), 1, 1e-3)
     parameters = layout.place(values, base)
     np.testing.assert_allclose(layout.values_of(parameters), values, rtol=1e-15)
-    np.testing.assert_allclose(layout.values(layout.from_parameters(parameters)), values, rtol=1e-12)
+    np.testing.assert_allclose(layout.values(layout.from_parameters(parameters)), values, rtol=1e-10)
     assert parameters.crystal.cell[0] == parameters.crystal.cell[1] != CELL[0]
     np.testing.assert_array_equal(parameters.mosaic.n_def[0, 1], 0.0)
-    np.testing.assert_allclose(layout.values(layout.initial()), layout.start, rtol=1e-12)
-    np.testing.assert_allclose(layout.values_of(layout.to_parameters(layout.initial(), base)), layout.start, rtol=1e-12)
+    np.testing.assert_allclose(layout.values(layout.initial()), layout.start, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        layout.values_of(layout.to_parameters(layout.initial(), base)), layout.start, rtol=1e-12, atol=1e-13
+    )
 
 
 def test_isotropic_blocks_and_several_lattices() -> None:
@@ -112,10 +114,10 @@ def test_layouts_with_equal_structure_share_a_compilation() -> None:
 @pytest.mark.parametrize(
     ("priors", "words"),
     [
-        (dict(Nabc=Uniform(300, 3)), "minimum 300 is not below maximum 3"),
-        (dict(Nabc=Uniform(20, 300)), "outside its bounds"),
-        (dict(RotXYZ=(Normal(0, 1), Normal(0, 1))), "one prior or 3"),
-        (dict(G=Positive(start=0.0)), "above 0"),
+        ({"Nabc": Uniform(300, 3)}, "minimum 300 is not below maximum 3"),
+        ({"Nabc": Uniform(20, 300)}, "outside its bounds"),
+        ({"RotXYZ": (Normal(0, 1), Normal(0, 1))}, "one prior or 3"),
+        ({"G": Positive(start=0.0)}, "above 0"),
     ],
 )
 def test_bad_priors_are_named(priors: dict, words: str) -> None:
@@ -175,11 +177,11 @@ class TestClassic:
     @pytest.mark.parametrize(
         ("groups", "words"),
         [
-            (dict(mins={"Nabc": [30, 3, 3]}, maxs={"Nabc": [3, 30, 30]}), "Nabc: minimum 30"),
-            (dict(betas={"G": 1.0}), "centers.G"),
-            (dict(centers={"ucell_a": 79.0}), "betas.ucell_a"),
-            (dict(betas={"RotXYZ": -1.0}), "variance"),
-            (dict(init={"Nabc": [10, 10]}), "expected 3 numbers"),
+            ({"mins": {"Nabc": [30, 3, 3]}, "maxs": {"Nabc": [3, 30, 30]}}, "Nabc: minimum 30"),
+            ({"betas": {"G": 1.0}}, "centers.G"),
+            ({"centers": {"ucell_a": 79.0}}, "betas.ucell_a"),
+            ({"betas": {"RotXYZ": -1.0}}, "variance"),
+            ({"init": {"Nabc": [10, 10]}}, "expected 3 numbers"),
         ],
     )
     def test_bad_groups(self, groups: dict, words: str) -> None:
