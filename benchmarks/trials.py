@@ -89,18 +89,29 @@ def make_trial(
 
 
 def perturbed_start(
-    trial: Trial, seed: int, *, degrees: float = 0.1, cell_percent: float = 0.3, blocks: float = 2.0
+    truth: Parameters,
+    seed: int,
+    *,
+    degrees: float = 0.1,
+    cell_percent: float = 0.3,
+    blocks: float = 2.0,
+    extreme: bool = False,
 ) -> Parameters:
-    """A start that is off: turned by ``degrees`` about a random axis, edges up to ``cell_percent``, blocks up to a
-    factor ``blocks`` up or down (one for all axes), and a scale that knows nothing."""
+    """A start that is off: turned by ``degrees`` about a random axis, edges wrong by up to ``cell_percent``, blocks by
+    a factor of up to ``blocks`` (one for all axes), and a scale that knows nothing.
+
+    Args:
+        truth: parameters of a tetragonal crystal, turned by a small angle at most.
+        extreme: edges and blocks are wrong by all of that, one way or the other, in every start.
+    """
     generator = np.random.default_rng([seed, 20])
     axis = generator.standard_normal(3)
     axis *= np.radians(degrees) / np.linalg.norm(axis)
-    a, c = 1.0 + cell_percent / 100.0 * generator.uniform(-1, 1, 2)
-    factor = blocks ** generator.uniform(-1, 1)
+    off = generator.choice([-1.0, 1.0], 3) if extreme else generator.uniform(-1, 1, 3)
+    a, c = 1.0 + cell_percent / 100.0 * off[:2]
     return Parameters.start(
-        CELL * np.array([a, a, c, 1, 1, 1]),
-        rot_xyz=axis,
-        n_abc=np.asarray(trial.truth.mosaic.n_abc)[0] * factor,
+        np.asarray(truth.crystal.cell) * np.array([a, a, c, 1, 1, 1]),
+        rot_xyz=np.asarray(truth.crystal.rot_xyz)[0] + axis,
+        n_abc=np.asarray(truth.mosaic.n_abc)[0] * blocks ** off[2],
         G=1.0,
     )
