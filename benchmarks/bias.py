@@ -67,13 +67,13 @@ class Errors:
 
 
 def measure(
-    n_shots: int, likelihoods: tuple[LikelihoodName, ...], *, background: float = 1.0, G: float = 600.0
+    n_shots: int, likelihoods: tuple[LikelihoodName, ...], *, background: float = 1.0, G: float = 600.0, first: int = 0
 ) -> dict[str, Errors]:
-    """Fit shots 0, 1, ... with each likelihood, from the same perturbed starts."""
+    """Fit shots ``first``, ``first`` + 1, ... with each likelihood, from the same perturbed starts."""
     collected: dict[str, list[tuple[FloatArray, FloatArray, int, float, bool]]] = {name: [] for name in likelihoods}
     names: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
-    for seed in range(n_shots):
+    for seed in range(first, first + n_shots):
         trial = make_trial(seed, background=background, G=G)
         start = perturbed_start(trial.truth, seed)
         for likelihood in likelihoods:
