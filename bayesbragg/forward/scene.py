@@ -161,14 +161,14 @@ def build_scene(
         diffuse=diffuse if diffuse is not None else DiffuseModel(np.eye(3)[None]),
         point_spread=_point_spread(shot, kernel if options.point_spread else None),
     )
-    low, high = (np.asarray(a) for a in _index_range(start, partial))
+    low, high = _range_of(start, partial)
     windows = _windows(factors, low, high, margin, options, heavy_atoms)
     return Scene(**{**{f: getattr(partial, f) for f in partial.__dataclass_fields__}, "factors": windows})
 
 
 def window_holds(parameters: Parameters, scene: Scene) -> bool:
     """Whether every pixel's nearest reflection lies inside its box's window at these parameters."""
-    low, high = (np.asarray(a) for a in _index_range(parameters, scene))
+    low, high = _range_of(parameters, scene)
     first = np.asarray(scene.factors.low)
     last = first + np.asarray(scene.factors.extent) - 1
     return bool(np.all(np.ceil(low - 0.5) >= first) and np.all(np.ceil(high - 0.5) <= last))
@@ -207,18 +207,25 @@ def _no_windows() -> FactorWindows:
     return FactorWindows(np.zeros((0, 0, 3), int), np.zeros(3, int), empty, empty, empty, atoms)
 
 
+def _range_of(parameters: Parameters, scene: Scene) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    low, high = _index_range(parameters, scene.boxes, scene.beam.k, scene.channels, scene.lattices)
+    return np.asarray(low), np.asarray(high)
+
+
 @jax.jit
-def _index_range(parameters: Parameters, scene: Scene) -> tuple[Array, Array]:
+def _index_range(
+    parameters: Parameters, boxes: BoxGeometry, k: Array, channels: Channels, lattices: Lattices
+) -> tuple[Array, Array]:
     """Smallest and largest fractional index of each box and lattice, each ``(n_lattices, n_boxes, 3)``."""
-    moved = move_boxes(scene.boxes, parameters.panels)
-    point = directions(scene.boxes, moved, jnp.asarray(0.5), jnp.asarray(0.5), jnp.asarray(0.0))
+    moved = move_boxes(boxes, parameters.panels)
+    point = directions(boxes, moved, jnp.asarray(0.5), jnp.asarray(0.5), jnp.asarray(0.0))
     u = jnp.stack(point.du, axis=-1).astype(jnp.float64) + moved.direction[:, None, :]
-    wavelengths = parameters.spectrum.offset_A + parameters.spectrum.scale * scene.channels.wavelengths_A
-    live = scene.channels.strength > 0
+    wavelengths = parameters.spectrum.offset_A + parameters.spectrum.scale * channels.wavelengths_A
+    live = channels.strength > 0
     inverse = 1.0 / wavelengths
     ends = jnp.stack([jnp.min(jnp.where(live, inverse, jnp.inf)), jnp.max(jnp.where(live, inverse, -jnp.inf))])
-    M = misorientation(parameters.crystal.rot_xyz) @ scene.lattices.U @ cell_matrix(parameters.crystal.cell)
-    h = jnp.einsum("lji,bpj->lbpi", M @ scene.lattices.basis.T, u - scene.beam.k)
+    M = misorientation(parameters.crystal.rot_xyz) @ lattices.U @ cell_matrix(parameters.crystal.cell)
+    h = jnp.einsum("lji,bpj->lbpi", M @ lattices.basis.T, u - k)
     h = h[..., None] * ends
     spread = 4.0 * jnp.radians(jnp.max(parameters.mosaic.eta_deg)) * jnp.max(jnp.abs(h), axis=(2, 3, 4))[..., None]
     return jnp.min(h, axis=(2, 4)) - spread, jnp.max(h, axis=(2, 4)) + spread

@@ -60,7 +60,7 @@ class Recipe:
 
     Attributes:
         forward: ``forward(parameters, scene, options)`` gives Bragg photons ``(n_boxes, n_pixels)``; a module-level
-            function, so that it hashes the same for every shot.
+            function, so that it hashes the same for every shot, and compiled itself (`jax.jit`).
         options: hashable options of the forward function.
         likelihood: name of the likelihood.
         window: number of terms on each side for ``poisson_gaussian``; 0 otherwise.
@@ -78,7 +78,7 @@ class Problem:
     """The arrays of a density: a pytree, an argument of every compiled function.
 
     Attributes:
-        layout: what varies.
+        layout: what varies, in coordinates that are the physical values (`Layout.physical`).
         base: parameters that do not vary (and the start of those that do).
         scene: the fixed part of the forward model.
         pixels: the data.
@@ -92,6 +92,9 @@ class Problem:
 
 class LogDensity:
     """Log density of one shot, at coordinates x of its layout.
+
+    The compiled functions know physical values only; the transform from coordinates, a few numbers, is applied around
+    them. A search in other coordinates, or from another start, therefore compiles nothing anew.
 
     Args:
         forward: ``forward(parameters, scene, options)``, such as `bayesbragg.forward.expected_photons`.
@@ -116,113 +119,117 @@ class LogDensity:
         window = half_window(np.asarray(data.variance)) if likelihood == "poisson_gaussian" else 0
         self.recipe = Recipe(forward, options, likelihood, window)
         scene, data, base = jax.device_put((scene, data, base))
-        self.problem = Problem(layout, base, scene, data)
+        self.layout = layout
+        self.problem = Problem(layout.physical(), base, scene, data)
         self.n_trusted = int(np.sum(np.asarray(data.trusted)))
-
-    @property
-    def layout(self) -> Layout:
-        return self.problem.layout
 
     def with_layout(self, layout: Layout) -> LogDensity:
         """The same density in other coordinates or from another start; the data stay where they are."""
         other = object.__new__(LogDensity)
-        other.recipe, other.n_trusted = self.recipe, self.n_trusted
-        other.problem = replace(self.problem, layout=layout)
+        other.recipe, other.n_trusted, other.layout = self.recipe, self.n_trusted, layout
+        other.problem = replace(self.problem, layout=layout.physical())
         return other
 
     def bragg(self, x: npt.ArrayLike) -> Array:
         """Bragg photons, ``(n_boxes, n_pixels)``."""
-        return _bragg(jnp.asarray(x), self.problem, self.recipe)
+        return self.recipe.forward(self.parameters(x), self.problem.scene, self.recipe.options)
 
     def log_likelihood(self, x: npt.ArrayLike) -> float:
         """Log likelihood of the trusted pixels."""
-        return float(_log_likelihood(jnp.asarray(x), self.problem, self.recipe))
+        return self.log_likelihood_of(self.bragg(x))
+
+    def log_likelihood_of(self, bragg: Array) -> float:
+        """Log likelihood of the trusted pixels for Bragg photons ``(n_boxes, n_pixels)``."""
+        return float(_log_likelihood(bragg, self.problem.pixels, self.recipe))
 
     def log_prior(self, x: npt.ArrayLike) -> float:
         """Log prior of the physical values (no change-of-variables term)."""
-        return float(_log_prior(jnp.asarray(x), self.problem))
+        return float(_log_prior(self._values(x), self.problem))
 
     def target(self, x: npt.ArrayLike) -> float:
         """-(log likelihood + log prior): the classic target where likelihood and priors are the classic ones."""
-        return float(_target(jnp.asarray(x), self.problem, self.recipe))
+        return -(self.log_likelihood(x) + self.log_prior(x))
 
     def value_and_grad(self, x: npt.ArrayLike) -> tuple[float, FloatArray]:
         """Target and its gradient in x, ``(n,)``."""
-        value, gradient = _value_and_grad(jnp.asarray(x), self.problem, self.recipe)
-        return float(value), np.asarray(gradient)
+        values, slope = self.layout.values_and_slope(x)
+        value, gradient = _value_and_grad(values, self.problem, self.recipe)
+        return float(value), np.asarray(gradient) * slope
 
     def fisher(self, x: npt.ArrayLike) -> FloatArray:
         """Expected Fisher information of the likelihood in x, plus the curvature of the restraints, ``(n, n)``."""
-        return np.asarray(_fisher(jnp.asarray(x), self.problem, self.recipe))
+        values, slope = self.layout.values_and_slope(x)
+        return self.fisher_of_values(values) * np.outer(slope, slope)
+
+    def fisher_of_values(self, values: npt.ArrayLike) -> FloatArray:
+        """The same in the physical values, ``(n, n)``."""
+        return np.asarray(_fisher(np.asarray(values, dtype=np.float64), self.problem, self.recipe))
 
     def parameters(self, x: npt.ArrayLike) -> Parameters:
         """Physical parameters at x."""
-        return self.layout.to_parameters(jnp.asarray(x), self.problem.base)
+        result: Parameters = _parameters(self._values(x), self.problem)
+        return result
 
     def sigma_z(self, x: npt.ArrayLike) -> float:
         """Standard deviation of residual over its expected standard deviation; 1 for a model that is right."""
-        return float(_sigma_z(jnp.asarray(x), self.problem, self.recipe))
+        return float(_sigma_z(self.bragg(x), self.problem.pixels))
+
+    def _values(self, x: npt.ArrayLike) -> FloatArray:
+        return self.layout.values_and_slope(x)[0]
 
 
-def _bragg_of(x: Array, problem: Problem, recipe: Recipe) -> Array:
-    parameters = problem.layout.to_parameters(x, problem.base)
-    return recipe.forward(parameters, problem.scene, recipe.options)
+@jax.jit
+def _parameters(values: Array, problem: Problem) -> Any:
+    return problem.layout.place(values, problem.base)
 
 
-_bragg = partial(jax.jit, static_argnames="recipe")(_bragg_of)
-
-
-def _likelihood_of(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
+@partial(jax.jit, static_argnames="recipe")
+def _log_likelihood(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
     mu = bragg.astype(jnp.float64) + pixels.background
     return total(recipe.likelihood, pixels.counts, mu, pixels.variance, pixels.trusted, recipe.window)
 
 
-@partial(jax.jit, static_argnames="recipe")
-def _log_likelihood(x: Array, problem: Problem, recipe: Recipe) -> Array:
-    return _likelihood_of(_bragg_of(x, problem, recipe), problem.pixels, recipe)
-
-
 @jax.jit
-def _log_prior(x: Array, problem: Problem) -> Array:
-    values = problem.layout.values(x)
+def _log_prior(values: Array, problem: Problem) -> Array:
     return problem.layout.log_prior(values, problem.layout.place(values, problem.base))
 
 
-def _target_of(x: Array, problem: Problem, recipe: Recipe) -> Array:
-    values = problem.layout.values(x)
+def _target_of(values: Array, problem: Problem, recipe: Recipe) -> Array:
     parameters = problem.layout.place(values, problem.base)
     bragg = recipe.forward(parameters, problem.scene, recipe.options)
     prior = problem.layout.log_prior(values, parameters)
-    return -(_likelihood_of(bragg, problem.pixels, recipe) + prior)
+    return -(_log_likelihood(bragg, problem.pixels, recipe) + prior)
 
 
-_target = partial(jax.jit, static_argnames="recipe")(_target_of)
 _value_and_grad = partial(jax.jit, static_argnames="recipe")(jax.value_and_grad(_target_of))
 
 
 @partial(jax.jit, static_argnames="recipe")
-def _fisher(x: Array, problem: Problem, recipe: Recipe) -> Array:
+def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
     """Sum over pixels of J J^T times the information of one pixel about its expectation, plus the restraints'."""
     pixels = problem.pixels
-    bragg, push = jax.linearize(lambda y: _bragg_of(y, problem, recipe).astype(jnp.float64), x)
+    layout = problem.layout
+
+    def photons(theta: Array) -> Array:
+        parameters = layout.place(theta, problem.base)
+        return recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64)
+
+    bragg, push = jax.linearize(photons, values)
     # One direction at a time: memory stays that of a few images, whatever the number of parameters.
-    jacobian = jax.lax.map(push, jnp.eye(x.shape[0], dtype=x.dtype))
+    jacobian = jax.lax.map(push, jnp.eye(values.shape[0]))
     mu = jnp.where(pixels.trusted, bragg + pixels.background, 1.0)
     V = jnp.where(pixels.trusted, mu + pixels.variance, 1.0)
     information = 1.0 / V + (0.5 / V**2 if recipe.likelihood == "gaussian" else 0.0)
     weight = jnp.where(pixels.trusted, information, 0.0).reshape(-1)
-    J = jacobian.reshape(x.shape[0], -1)
+    J = jacobian.reshape(values.shape[0], -1)
     curvature = (J * weight) @ J.T
-    layout = problem.layout
-    slope = jax.jvp(layout.values, (x,), (jnp.ones_like(x),))[1]
-    restrained = np.array([site.restrained for site in layout.sites])
-    return curvature + jnp.diag(jnp.where(restrained, slope**2 / jnp.asarray(layout.beta), 0.0))
+    restrained = np.array([site.restrained for site in layout.sites], dtype=bool)
+    return curvature + jnp.diag(jnp.where(restrained, 1.0 / jnp.asarray(layout.beta), 0.0))
 
 
-@partial(jax.jit, static_argnames="recipe")
-def _sigma_z(x: Array, problem: Problem, recipe: Recipe) -> Array:
-    pixels = problem.pixels
-    mu = jnp.where(pixels.trusted, _bragg_of(x, problem, recipe) + pixels.background, 1.0)
+@jax.jit
+def _sigma_z(bragg: Array, pixels: Pixels) -> Array:
+    mu = jnp.where(pixels.trusted, bragg + pixels.background, 1.0)
     V = jnp.where(pixels.trusted, mu + pixels.variance, 1.0)
     z = jnp.where(pixels.trusted, (pixels.counts - mu) / jnp.sqrt(V), 0.0)
     n = jnp.sum(pixels.trusted)

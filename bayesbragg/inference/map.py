@@ -11,7 +11,7 @@ of the target. The change of coordinates adds no term to the density, so the mod
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -143,22 +143,26 @@ def _bending(layout: Layout, x: FloatArray, gradient: FloatArray) -> FloatArray:
     the curvature there is: with it the Newton step there is as short as it should be.
     """
 
-    def slope_of(y: Any) -> Any:
-        return jax.jvp(layout.values, (y,), (jnp.ones_like(y),))[1]
-
-    slope, bend = jax.jvp(slope_of, (jnp.asarray(x),), (jnp.ones(len(x)),))
-    slope, bend = np.asarray(slope), np.asarray(bend)
+    slope, bend = (np.asarray(v) for v in _slope_and_bend(layout, x))
     pull = np.divide(gradient, slope, out=np.zeros_like(gradient), where=slope != 0)
     # On a logarithmic or normal scale, and away from bounds, the expected information alone is the better guide.
     ranged = np.array([site.kind in ("ranged", "log_ranged") for site in layout.sites])
     near = np.zeros(len(x), dtype=bool)
+    values = layout.values_and_slope(x)[0]
     for i in np.flatnonzero(ranged):
         part = layout.parameter(int(i))
-        low, high, value = part.low, part.high, float(layout.values(x)[i])
+        low, high, value = part.low, part.high, float(values[i])
         if part.kind == "log_ranged":
             low, high, value = (float(np.log(v)) for v in (low, high, value))
         near[i] = min(value - low, high - value) < 0.02 * (high - low)
     return np.diag(np.where(near, np.maximum(pull * bend, 0.0), 0.0))
+
+
+@jax.jit
+def _slope_and_bend(layout: Layout, x: Any) -> tuple[Any, Any]:
+    """First and second derivatives of the physical values in their coordinates, each ``(n,)``."""
+    ones = jnp.ones_like(x)
+    return jax.jvp(lambda y: jax.jvp(layout.values, (y,), (ones,))[1], (x,), (ones,))
 
 
 def _whitener(information: FloatArray) -> FloatArray | None:
@@ -208,13 +212,12 @@ def _result(
     clock: float,
 ) -> Fit:
     layout = search.density.layout
-    values = np.asarray(layout.values(search.x))
+    values = layout.values_and_slope(search.x)[0]
     x = np.asarray(given.coordinates(values))
     information = np.full((given.n, given.n), np.nan)
     sigma_z = np.nan
     if status is not FitStatus.FAILED and given.n:
-        in_values = replace(given, sites=tuple(replace(site, kind="normal") for site in given.sites))
-        information = search.density.with_layout(in_values).fisher(values)
+        information = search.density.fisher_of_values(values)
         sigma_z = search.density.sigma_z(search.x)
     low, high = given.bounds().T
     reach = 1e-4 * np.where(np.isfinite(high - low), high - low, np.abs(values))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.inference.density import LogDensity, Pixels, Problem, Recipe
+from bayesbragg.inference.density import LogDensity, Pixels, Recipe
 from bayesbragg.inference.likelihood import total
 
 __all__ = ["Start", "background_target", "find_start"]
@@ -61,15 +61,20 @@ def find_start(density: LogDensity, *, scale: bool = True, blocks: bool = True) 
         if any(np.array_equal(values, other) for other in tried):
             continue
         tried.append(values)
+        evaluations += 1
+        bragg = density.bragg(layout.coordinates(values))
         if scale and is_scale.any():
-            x = jnp.asarray(layout.coordinates(values))
-            c = float(_scale(x, density.problem, density.recipe))
+            c, likelihood = (float(v) for v in _scale(bragg, density.problem.pixels, density.recipe))
             if not np.isfinite(c):
                 continue
-            values = np.where(is_scale, np.clip(values * c, low + margin * 1e-9, high), values)
-            evaluations += 1
-        target = density.target(layout.coordinates(values))
-        evaluations += 1
+            scaled = np.where(is_scale, np.clip(values * c, low + margin * 1e-9, high), values)
+            if not np.allclose(scaled, np.where(is_scale, values * c, values)):
+                likelihood = density.log_likelihood(layout.coordinates(scaled))
+                evaluations += 1
+            values = scaled
+        else:
+            likelihood = density.log_likelihood_of(bragg)
+        target = -(likelihood + density.log_prior(layout.coordinates(values)))
         if np.isfinite(target) and not target >= best.target:
             best = Start(values, target, evaluations)
     return Start(best.values, best.target, evaluations)
@@ -86,11 +91,9 @@ def _background(pixels: Pixels, recipe: Recipe) -> Array:
 
 
 @partial(jax.jit, static_argnames="recipe")
-def _scale(x: Array, problem: Problem, recipe: Recipe) -> Array:
-    """Best common factor of the Bragg photons: iterated weighted least squares, then a choice by likelihood."""
-    parameters = problem.layout.to_parameters(x, problem.base)
-    pixels = problem.pixels
-    bragg = jnp.where(pixels.trusted, recipe.forward(parameters, problem.scene, recipe.options), 0.0)
+def _scale(bragg: Array, pixels: Pixels, recipe: Recipe) -> tuple[Array, Array]:
+    """Best common factor of Bragg photons and its log likelihood: weighted least squares, then a choice."""
+    bragg = jnp.where(pixels.trusted, bragg, 0.0)
     excess = pixels.counts - pixels.background
     floor = 1e-6 * jnp.sum(jnp.where(pixels.trusted, jnp.abs(excess), 0.0)) / (jnp.sum(bragg) + 1e-300)
 
@@ -104,7 +107,8 @@ def _scale(x: Array, problem: Problem, recipe: Recipe) -> Array:
     c = jax.lax.fori_loop(0, 6, step, 1e3 * floor)
     candidates = c * 2.0 ** jnp.arange(-1.5, 2.0, 0.5)
     values = jax.lax.map(lambda k: _log_likelihood(k * bragg, pixels, recipe), candidates)
-    return candidates[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))]
+    best = jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))
+    return candidates[best], values[best]
 
 
 def _log_likelihood(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:

@@ -126,9 +126,18 @@ class Layout:
         """Physical values ``(n,)`` at the coordinates x ``(n,)``."""
         return self._by_kind(physical_value, x)
 
+    def values_and_slope(self, x: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Physical values at x and their derivatives in x, each ``(n,)``, as numpy arrays."""
+        values, slope = _values_and_slope(self, np.asarray(x, dtype=np.float64))
+        return np.asarray(values), np.asarray(slope)
+
+    def physical(self) -> Layout:
+        """The same numbers and priors in coordinates that are the physical values themselves."""
+        return replace(self, sites=tuple(replace(site, kind="normal") for site in self.sites))
+
     def coordinates(self, values: Array) -> Array:
         """Coordinates ``(n,)`` of physical values ``(n,)``: the inverse of `values`."""
-        return self._by_kind(coordinate, values)
+        return _coordinates(self, jnp.asarray(values))
 
     def _by_kind(self, transform: Any, numbers: Array) -> Array:
         numbers = jnp.asarray(numbers)
@@ -211,6 +220,17 @@ class Layout:
             center=c["center"],
             beta=c["beta"],
         )
+
+
+@jax.jit
+def _coordinates(layout: Layout, values: Array) -> Array:
+    return layout._by_kind(coordinate, values)
+
+
+@jax.jit
+def _values_and_slope(layout: Layout, x: Array) -> tuple[Array, Array]:
+    values, slope = jax.jvp(layout.values, (x,), (jnp.ones_like(x),))
+    return values, slope
 
 
 def make_layout(priors: Priors, start: Parameters, constraint: CellConstraint) -> tuple[Layout, Parameters]:
