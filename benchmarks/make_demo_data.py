@@ -43,6 +43,7 @@ PHIL = f"""\
 
 space_group = P43212                    # symmetry of the crystal: decides which cell parameters vary
 spectrum_from_imageset = True           # the photons of each channel stand in the image file
+downsamp_spec.skip = True               # all 12 channels are used as they are
 use_restraints = False                  # flat priors inside the bounds below
 roi {{
   shoebox_size = 12                      # side of the box of pixels around each spot, pixels
