@@ -22,15 +22,14 @@ BEST = {
 }
 FOLDER = {"procPoly": "indexed", "procBad": "indexed_badGeo"}
 PRIORS = Priors(RotXYZ=Uniform(-15, 15), cell=Cell(), Nabc=Uniform(3, 1600), G=Uniform(0, 1e12))
-BUCKET = 384
 
 
-def classic_shot(path: Path) -> Shot:
+def classic_shot(path: Path, bucket: int) -> Shot:
     """The pixels of a classic fit in boxes, padded to one number of boxes so that all shots share a compilation."""
     g = np.load(path)
     n, bounds = len(g["roi_panel"]), g["roi_f1_f2_s1_s2"].astype(int)
-    rows = np.concatenate([np.arange(n), np.zeros(BUCKET - n, int)])
-    blank = np.zeros((BUCKET, 144))
+    rows = np.concatenate([np.arange(n), np.zeros(bucket - n, int)])
+    blank = np.zeros((bucket, 144))
     shot = Shot(
         panel=g["roi_panel"].astype(int)[rows],
         bounds=bounds[rows],
@@ -41,10 +40,10 @@ def classic_shot(path: Path) -> Shot:
         readout_sd=np.asarray(float(g["sigma_readout_photons"])),
         miller_index=g["roi_miller_index"].astype(int)[rows],
         reflection_row=g["roi_reflection_row"].astype(int)[rows],
-        lattice=np.zeros(BUCKET, int),
+        lattice=np.zeros(bucket, int),
         tilt=g["tilt_abc"][rows],
     )
-    inside = shot.valid & (np.arange(BUCKET) < n)[:, None]
+    inside = shot.valid & (np.arange(bucket) < n)[:, None]
     arrays = {}
     for name, key in (("counts", "data_photons"), ("background", "background_photons"), ("trusted", "trusted")):
         array = np.zeros(blank.shape, bool if name == "trusted" else float)
@@ -58,13 +57,13 @@ def factors(shared: Path) -> StructureFactors:
     return read_mtz(shared / "tutorial" / "structure_factors" / "iobs_all.mtz", "I(+),SIGI(+),I(-),SIGI(-)")
 
 
-def density_of(shared: Path, factors: StructureFactors, run: str, i: int) -> LogDensity:
+def density_of(shared: Path, factors: StructureFactors, run: str, i: int, bucket: int = 384) -> LogDensity:
     tutorial = shared / "tutorial"
     (experiment,) = read_experiments(next((tutorial / FOLDER[run]).glob(f"shot_{i:03d}*.expt")))
     assert experiment.crystal is not None
     with h5py.File(tutorial / "images" / f"shot_{i:03d}.h5") as h:
         spectrum = Spectrum(np.ravel(h["wavelengths"]), np.ravel(h["spectrum"]))
-    shot = classic_shot(tutorial / "classic" / run / f"shot_{i:03d}_pixels.npz")
+    shot = classic_shot(tutorial / "classic" / run / f"shot_{i:03d}_pixels.npz", bucket)
     cell = experiment.crystal.cell
     radian = np.concatenate([cell[:3], np.radians(cell[3:])])
     constraint = CellConstraint.for_space_group(96, radian)
@@ -92,10 +91,11 @@ def test_bad_starts_reach_the_optimum(shared: Path, factors: StructureFactors) -
     """0.2 degree of orientation, 0.3 % of the cell, a factor 2 of each block size, scale 100: 200 starts."""
     rng = np.random.default_rng(2)
     reached = []
-    for i, best in enumerate(BEST["procPoly"]):
-        density = density_of(shared, factors, "procPoly", i)
+    for i in (0, 3, 5, 9):  # the small ones
+        best = BEST["procPoly"][i]
+        density = density_of(shared, factors, "procPoly", i, bucket=192)
         optimum = fit_map(density)
-        for _ in range(20):
+        for _ in range(50):
             axis = rng.normal(size=3)
             values = optimum.values.copy()
             values[:3] += np.radians(0.2) * axis / np.linalg.norm(axis)
