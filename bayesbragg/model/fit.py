@@ -80,3 +80,15 @@ class Fit:
         except np.linalg.LinAlgError:
             return np.full(len(self.values), np.nan)
         return np.sqrt(np.where(variance > 0, variance, np.nan))
+
+    def summary(self) -> str:
+        """The result as text: status, figures of merit, and every number with unit and standard error."""
+        width = max([len(name) for name in self.names], default=4)
+        head = (
+            f"{self.status.value}: {self.reason}\n"
+            f"target {self.target:.2f} from {self.start_target:.2f}; sigma-Z {self.sigma_z:.3f}; "
+            f"{self.evaluations} evaluations, {self.seconds:.2f} s; {self.n_pixels} pixels"
+        )
+        rows = zip(self.names, self.values, self.standard_errors, self.units, strict=True)
+        lines = [f"  {n:{width}}  {v:14.7g} ± {e:<9.2g} {'' if u == '1' else u}".rstrip() for n, v, e, u in rows]
+        return "\n".join([head, *lines])

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.files import atomic_path, write_bytes
 from bayesbragg.io.reflections import write_reflections
 from bayesbragg.io.spectra import write_lam
 from bayesbragg.io.tables import write_row
+from bayesbragg.model import Shot
+from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.refine import Refined
 from bayesbragg.pipeline.results import refined_experiments, refined_reflections, table_rows
 from bayesbragg.pipeline.settings import RefineSettings
 
-__all__ = ["MODELERS", "state_text", "write_refined"]
+__all__ = ["MODELERS", "read_modeler", "state_text", "write_refined"]
 
 MODELERS = "modelers"
 
@@ -68,6 +72,47 @@ def _write_modeler(refined: Refined, settings: RefineSettings, folder: Path) -> 
     write_lam(refined.prepared.still.spectrum, folder / f"{tag}.lam")
     write_bytes(folder / f"{tag}_SimState.txt", state_text(refined, settings).encode())
     return str(path)
+
+
+def read_modeler(path: Path) -> tuple[Shot, npt.NDArray[np.float64]]:
+    """The pixels of a modeler file as a shot, and its Bragg photons ``(n_boxes, n_pixels)``.
+
+    Raises:
+        InputError: missing or damaged file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        bounds = arrays["roi_f1_f2_s1_s2"]
+        shape = (int((bounds[:, 3] - bounds[:, 2]).max()), int((bounds[:, 1] - bounds[:, 0]).max()))
+        box, n = arrays["roi_id"], len(bounds)
+        where = box, (
+            (arrays["panel_fast_slow"][:, 2] - bounds[box, 2]) * shape[1]
+            + arrays["panel_fast_slow"][:, 1] - bounds[box, 0]
+        )  # fmt: skip
+
+        def spread(name: str) -> npt.NDArray[Any]:
+            result = np.zeros((n, shape[0] * shape[1]), arrays[name].dtype)
+            result[where] = arrays[name]
+            return result
+
+        shot = Shot(
+            panel=arrays["roi_panel"],
+            bounds=bounds,
+            shape=shape,
+            counts=spread("data_photons"),
+            background=spread("background_photons"),
+            trusted=spread("trusted"),
+            readout_sd=spread("sigma_readout_photons"),
+            miller_index=arrays["roi_miller_index"],
+            reflection_row=arrays["roi_reflection_row"],
+            lattice=arrays["roi_lattice"],
+            tilt=arrays["tilt_abc"],
+        )
+        return shot, spread("model_bragg_photons")
+    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: {reason}; expected a modeler file (debug_mode=True writes them)") from None
 
 
 def state_text(refined: Refined, settings: RefineSettings) -> str:

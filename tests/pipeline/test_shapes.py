@@ -1,0 +1,43 @@
+"""Shots of a run share a few compiled programs: counted, not timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bayesbragg.model.shot import bucket_size
+
+
+def test_few_buckets_of_boxes() -> None:
+    assert len({bucket_size(n) for n in range(150, 385)}) <= 4
+    for n in range(1, 3000):
+        size = bucket_size(n)
+        assert size >= n
+        assert size <= max(8, 4 * n / 3 + 64)
+        assert bucket_size(size) == size
+
+
+@pytest.mark.slow
+def test_tutorial_compiles_at_most_four_shapes(shared: Path) -> None:
+    import bayesbragg as bb
+    from bayesbragg.inference import density
+    from bayesbragg.pipeline.api import structure_factors
+    from bayesbragg.pipeline.refine import prepare
+
+    tutorial = shared / "tutorial"
+    settings = bb.RefineSettings(
+        counts=bb.CountSettings(28.0, 3.0),
+        spectrum=bb.SpectrumSettings(source="image"),
+        factors=bb.FactorSettings(
+            mtz=tutorial / "structure_factors" / "iobs_all.mtz", columns="I(+),SIGI(+),I(-),SIGI(-)"
+        ),
+        model=bb.ModelSettings(oversample=1),
+    )
+    density._value_and_grad.clear_cache()
+    for expt in sorted((tutorial / "indexed").glob("*.expt")):
+        refl = expt.with_name(expt.name.replace("_refined.expt", "_indexed.refl"))
+        (still,) = bb.load(expt, refl, settings)
+        prepared = prepare(still, structure_factors(still, settings), settings)
+        prepared.density.value_and_grad(prepared.layout.initial())
+    assert density._value_and_grad._cache_size() <= 4
