@@ -1,4 +1,4 @@
-"""The exact sum: subpixels, sensor layers, mosaic samples, lattices and wavelengths, one after the other.
+"""The exact sum: mosaic samples, lattices and wavelengths, one after the other.
 
 I = G P Omega / n_steps * sum strength_i cap_t omega (F_latt^2 + I_diffuse) |F|^2 (PHYSICS 1.8). Memory is that of the
 pixels: the sum is folded with `lax.scan`, and reverse-mode derivatives recompute each term.
@@ -19,21 +19,18 @@ import numpy as np
 
 from bayesbragg.forward.diffuse import diffuse_intensity
 from bayesbragg.forward.factors import anomalous_sum, window_index
-from bayesbragg.forward.geometry import captured_fraction, directions, move_boxes, polarization, solid_angle
-from bayesbragg.forward.mosaic import block_matrix, mosaic_rotations
+from bayesbragg.forward.geometry import Directions, MovedBoxes
+from bayesbragg.forward.mosaic import mosaic_rotations
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.forward.psf import blur
-from bayesbragg.forward.rotations import cell_matrix, misorientation
+from bayesbragg.forward.pixels import FUDGE, block_heights, fold_pixels, real_space_vectors
+from bayesbragg.forward.rotations import cell_matrix
 from bayesbragg.forward.scene import Scene
 
 __all__ = ["FUDGE", "expected_photons"]
 
 Array = Any
 Vector = tuple[Array, Array, Array]
-
-FUDGE = 1.0 / 0.63
-"""F_latt = det N exp(-FUDGE |N dh|^2): a Gaussian in place of the interference function (PHYSICS 1.3)."""
 
 
 @partial(jax.jit, static_argnames="options")
@@ -42,55 +39,20 @@ def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> 
 
     With ``options.point_spread`` it is the blurred sum of Bragg photons and background, less the background.
     """
-    boxes, dtype = scene.boxes, jnp.dtype(options.precision)
-    moved = move_boxes(boxes, parameters.panels)
-    half, zero = jnp.asarray(0.5), jnp.asarray(0.0)
-    centre = directions(boxes, moved, half, half, zero)
+    dtype = jnp.dtype(options.precision)
     rotations = mosaic_rotations(scene.mosaic, parameters.mosaic.eta_deg, options.spread)
-    U = misorientation(parameters.crystal.rot_xyz) @ scene.lattices.U
-    real_space = U @ cell_matrix(parameters.crystal.cell) @ scene.lattices.basis.T
-    blocks = block_matrix(parameters.mosaic.n_abc, parameters.mosaic.n_def)
-    height = parameters.scale.G
-    if options.block_scale:
-        height = height * jnp.linalg.det(blocks) ** 2
+    real_space = real_space_vectors(parameters, scene)
+    blocks, height = block_heights(parameters, options)
+    n_mosaic = rotations.shape[0]
 
-    n, layers = options.oversample, options.sensor_layers
-    n_mosaic, n_lattices = rotations.shape[0], U.shape[0]
-    grid = itertools.product(range(n), range(n), range(layers), range(n_mosaic), range(n_lattices))
-    steps = np.array(list(grid))
-    depends_on_layer = scene.sensor.attenuation_m
-
-    def one_step(step: Array) -> Array:
-        slow, fast, layer, m, lattice = (step[i] for i in range(5))
-        point = directions(boxes, moved, (fast + 0.5) / n, (slow + 0.5) / n, layer * scene.sensor.thickstep_m)
+    def one_crystal(moved: MovedBoxes, point: Directions, term: Array) -> Array:
+        m, lattice = term[0], term[1]
         M = rotations[m] @ real_space[lattice]
         photons = _lattice_sum(parameters, scene, options, M, blocks[lattice], moved, point.du, lattice)
-        photons = photons * height[lattice].astype(dtype) if not options.diffuse else photons
-        if layers > 1:
-            attenuation = jnp.where(depends_on_layer > 0, depends_on_layer, 1.0)
-            captured = captured_fraction(moved, point, layer, scene.sensor.thickstep_m, attenuation)
-            photons = photons * jnp.where(depends_on_layer > 0, captured, 1.0)
-        if options.oversample_omega:
-            photons = photons * solid_angle(moved, point)
-        return photons
+        share = jnp.asarray(1.0) if options.diffuse else height[lattice]
+        return photons * (share / n_mosaic).astype(dtype)
 
-    if len(steps) == 1:
-        total = one_step(jnp.asarray(steps[0]))
-    else:
-        step_sum = jax.checkpoint(one_step)
-        start = jnp.zeros(boxes.fast_px.shape, dtype)
-        total, _ = jax.lax.scan(lambda carry, step: (carry + step_sum(step), None), start, jnp.asarray(steps))
-
-    if not options.oversample_omega:
-        total = total * solid_angle(moved, centre)
-    if options.polarization:
-        beam = scene.beam
-        total = total * polarization(moved, centre, beam.k, beam.polarization_normal, beam.kahn)
-    total = total / (n * n * layers * n_mosaic)
-    if options.point_spread:
-        background = scene.point_spread.background.astype(dtype)
-        total = blur(scene.point_spread, total + background) - background
-    return total
+    return fold_pixels(parameters, scene, options, (n_mosaic, real_space.shape[0]), one_crystal)
 
 
 def _lattice_sum(

@@ -1,0 +1,100 @@
+"""The spectrum seen through a reflection's Gaussian window.
+
+For one reflection and one direction the lattice factor is a Gaussian in the inverse wavelength k (PHYSICS 7), so that
+a pixel sees sum_i w_i exp(-m - p (k_i - k*)^2): m the distance from the reflection at best, k* the inverse wavelength
+where it is reached, p the sharpness of the window. Windows are much wider than the spacing of a measured spectrum's
+channels: few nodes with the same moments then give the same sum, and its cost does not depend on the number of
+channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["GAUSS_POINTS", "merge_channels", "through_window"]
+
+Array = Any
+FloatArray = npt.NDArray[np.float64]
+
+GAUSS_POINTS = 4
+"""Nodes per bin of merged channels; they reproduce polynomials up to degree 7."""
+
+
+def through_window(miss: Array, centre: Array, sharpness: Array, k: Array, weight: Array) -> Array:
+    """sum_i weight_i exp(-miss - sharpness (k_i - centre)^2), ``(n_rows, n_pixels)``.
+
+    Args:
+        miss, centre, sharpness: m, k* and p of each pixel, ``(n_rows, n_pixels)``; k* relative to a reference.
+        k: inverse wavelengths relative to the same reference, ``(n_nodes,)``, 1/angstrom.
+        weight: ``(n_nodes,)``.
+    """
+    if miss.dtype == jnp.float64:
+        # The exponent as a matrix product: its derivative is one too, and the exponential is computed once.
+        parts = jnp.stack([-(miss + sharpness * centre * centre), 2.0 * sharpness * centre, -sharpness], axis=-1)
+        powers = jnp.stack([jnp.ones_like(k), k, k * k])
+        return (jnp.exp(parts.reshape(-1, 3) @ powers) @ weight).reshape(miss.shape)
+    # In single precision the terms of that product would cancel.
+    distance = k - centre[..., None]
+    return jnp.exp(-(miss[..., None] + sharpness[..., None] * distance * distance)) @ weight
+
+
+def merge_channels(
+    wavelengths_A: FloatArray, strength: FloatArray, width: float, *, points: int = GAUSS_POINTS
+) -> tuple[FloatArray, FloatArray]:
+    """Nodes that stand for a spectrum seen through Gaussian windows of standard deviation ``width`` or more.
+
+    Channels are collected in bins of ``points / 2`` widths of inverse wavelength; each bin is replaced by the nodes of
+    its own Gauss quadrature, which has the same first ``2 points`` moments. Bins with few channels stay as they are.
+
+    Args:
+        wavelengths_A, strength: the channels, ``(n_channels,)``.
+        width: standard deviation of the narrowest window, 1/angstrom.
+        points: nodes per bin.
+
+    Returns:
+        wavelengths and strengths of the nodes, at most as many as channels with photons.
+    """
+    live = strength > 0
+    k, w = 1.0 / wavelengths_A[live], strength[live]
+    order = np.argsort(k)
+    k, w = k[order], w[order]
+    if not len(k):
+        return wavelengths_A[:1], strength[:1]
+    span = k[-1] - k[0]
+    n_bins = max(1, int(np.ceil(span / (0.5 * points * width)))) if width > 0 else len(k)
+    if n_bins * points >= len(k):
+        return 1.0 / k, w
+    number = np.minimum(((k - k[0]) / span * n_bins).astype(int), n_bins - 1)
+    nodes: list[FloatArray] = []
+    weights: list[FloatArray] = []
+    for part in np.split(np.arange(len(k)), np.flatnonzero(np.diff(number)) + 1):
+        x, v = (k[part], w[part]) if len(part) <= points else _gauss_nodes(k[part], w[part], points)
+        nodes.append(x)
+        weights.append(v)
+    return 1.0 / np.concatenate(nodes), np.concatenate(weights)
+
+
+def _gauss_nodes(x: FloatArray, w: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
+    """Gauss quadrature of a discrete measure (Golub and Welsch 1969; Stieltjes' procedure for the recurrence)."""
+    total = w.sum()
+    middle, half = 0.5 * (x[0] + x[-1]), 0.5 * (x[-1] - x[0])
+    t = (x - middle) / half
+    v = w / total
+    diagonal, off = np.zeros(n), np.zeros(n - 1)
+    previous, current = np.zeros_like(t), np.ones_like(t)
+    for i in range(n):
+        diagonal[i] = np.sum(v * t * current**2)
+        if i + 1 < n:
+            following = (t - diagonal[i]) * current - (off[i - 1] if i else 0.0) * previous
+            off[i] = np.sqrt(np.sum(v * following**2))
+            if off[i] < 1e-9:
+                # Fewer distinct channels than nodes: the shorter rule is exact already.
+                diagonal, off = diagonal[: i + 1], off[:i]
+                break
+            previous, current = current, following / off[i]
+    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))
+    return middle + half * values, total * vectors[0] ** 2
