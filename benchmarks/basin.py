@@ -10,7 +10,6 @@ of its shot reached. Writes results/basin.md.
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,23 +85,17 @@ def measure(shots: Iterator[tuple[str, Parameters, Maker]], n_per_shot: int) -> 
         good = target < best + WITHIN
         reached, n = reached + int(good.sum()), n + len(fits)
         statuses.update(str(fit.status) for fit in fits)
-        x = at_optimum.layout.initial()
-        at_optimum.value_and_grad(x)  # compiles
-        clock = time.perf_counter()
-        for _ in range(10):
-            at_optimum.value_and_grad(x)
-        ms = 100.0 * (time.perf_counter() - clock)
         seconds = np.median([fit.seconds for fit in fits])
         evaluations = np.array([fit.evaluations for fit in fits])
         rows.append(
             f"| {name} | {good.sum()}/{len(fits)} | {best:.1f} | {np.median(evaluations):.0f} ({evaluations.max()}) | "
-            f"{seconds:.2f} | {ms:.1f} |"
+            f"{seconds:.2f} |"
         )
         for i in np.flatnonzero(~good):
             n_start = np.asarray(starts[i].mosaic.n_abc)[0]
             rows.append(
                 f"| ... start {i}: {fits[i].status} | | +{target[i] - best:.1f} | {fits[i].evaluations} | "
-                f"{fits[i].seconds:.2f} | blocks started at {n_start.round(1)} |"
+                f"{fits[i].seconds:.2f}, blocks started at {n_start.round(1)} |"
             )
         print(rows[-1], flush=True)
     rows.append(f"\n**{reached} of {n}** ({100 * reached / max(n, 1):.1f} %) reached the optimum; {dict(statuses)}.")
@@ -113,8 +106,8 @@ def measure(shots: Iterator[tuple[str, Parameters, Maker]], n_per_shot: int) -> 
 def main(n_per_shot: int, folder: Path) -> None:
     """Measure, print and write the tables."""
     head = [
-        "| shot | reached | best target | evaluations, median (most) | seconds per fit | ms per value and gradient |",
-        "|---|---|---|---|---|---|",
+        "| shot | reached | best target | evaluations, median (most) | seconds per fit |",
+        "|---|---|---|---|---|",
     ]
     text = ["# Basin of convergence", "", *(__doc__ or "").split("\n\n")[2].strip().splitlines(), ""]
     text += ["## Simulated shots", "", *head, *measure(simulated(), n_per_shot)]

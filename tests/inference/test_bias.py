@@ -22,6 +22,7 @@ def bias() -> ModuleType:
         sys.path.remove(str(BENCHMARKS))
 
 
+@pytest.mark.slow
 def test_a_few_fits_are_as_good_as_their_error_bars(bias: ModuleType) -> None:
     errors = bias.measure(4, ("poisson_gaussian",))["poisson_gaussian"]
     assert errors.unconverged == 0
