@@ -1,7 +1,8 @@
 """Refine the bundled shots and show what that brings: parameters against the truth, offsets before and after.
 
-A picture shows boxes observed and modelled. It needs no data and takes a minute or two, most of which is spent on compiling the model for the first time. What it
-does is `bayesbragg refine` on three small simulated stills; the files of the run are in the output folder.
+A picture shows boxes observed and modelled. It needs no data and takes a minute or two, most of which is spent on
+compiling the model for the first time. What it does is `bayesbragg refine` on three small simulated stills; the files
+of the run are in the output folder.
 
 example:
   bayesbragg demo -o demo_output
