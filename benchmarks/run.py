@@ -161,16 +161,13 @@ def main() -> None:
     )
     if TUTORIAL.is_dir():
         lines += ["", "Fits of the tutorial's shots, all of it: boxes, background, scene, fit, centroids.", ""]
-        lines.append(
-            "| shot | boxes | evaluations | fit (s) | all (s) | classic (s) | ratio | target | classic target |"
-        )
-        lines.append("|---|---|---|---|---|---|---|---|---|")
+        formats = dict.fromkeys(("shot", "boxes", "evaluations"), "")
+        formats |= {"fit_s": ".2f", "all_s": ".2f", "classic_s": ".0f", "ratio": ".0f"}
+        formats |= {"target": ".1f", "classic_target": ".1f"}
+        lines += ["| " + " | ".join(formats) + " |", "|---" * len(formats) + "|"]
         for folder, classic in (("indexed", "procPoly"), ("indexed_badGeo", "procBad")):
             for row in tutorial_fits(folder, classic):
-                lines.append(
-                    f"| {row['shot']} | {row['boxes']} | {row['evaluations']} | {row['fit_s']:.2f} | {row['all_s']:.2f} "
-                    f"| {row['classic_s']:.0f} | {row['ratio']:.0f} | {row['target']:.1f} | {row['classic_target']:.1f} |"
-                )
+                lines.append("| " + " | ".join(format(row[name], spec) for name, spec in formats.items()) + " |")
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.write:
