@@ -31,8 +31,8 @@ from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
     from bayesbragg.io.phil import ResolvedParameters
-    from bayesbragg.pipeline.load import ShotFiles
     from bayesbragg.pipeline.run import Outcome
+    from bayesbragg.pipeline.shot_files import ShotFiles
 
 __all__ = ["add_arguments", "run"]
 
@@ -40,6 +40,7 @@ log = logging.getLogger("bayesbragg.refine")
 
 PHIL_ENDINGS = (".phil", ".eff", ".params", ".def")
 DEFAULT_FOLDER = "refined"
+EXIT_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,7 @@ def refine(parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, ve
     """Refine the shots that the paths or the parameters name; returns the exit code."""
     from bayesbragg.pipeline.device import choose_device, remember_programs
     from bayesbragg.pipeline.from_phil import settings_from_phil
-    from bayesbragg.pipeline.load import check_reference
+    from bayesbragg.pipeline.load import check_inputs
     from bayesbragg.pipeline.run import Job, run_shots
 
     settings = settings_from_phil(parameters)
@@ -74,29 +75,44 @@ def refine(parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, ve
     folder = Path(parameters.outdir or _output_dir(parameters) or DEFAULT_FOLDER)
     device = choose_device(parameters.device)
     remember_programs()
-    log_file = set_up_logging(folder, quiet=quiet, verbose=verbose)
-    reference = _reference(parameters)
-    if reference is not None:
-        check_reference(reference)
-    for path in (settings.factors.mtz, settings.factors.pdb):
-        if path is not None and not path.is_file():
-            raise InputError(f"{path}: no such file; check the name, the working directory and the PHIL file's folder")
+    geometry, beam = _reference(parameters), parameters.path(parameters.opt_beam)
+    check_inputs(settings, reference_geometry=geometry, reference_beam=beam)
+    starts, starts_from = _starts(parameters)
+    log_file = _set_up_folder(parameters, folder, quiet=quiet, verbose=verbose)
     log.info("device: %s", device)
     log.info("structure factors: %s", settings.factors.mtz or settings.factors.pdb)
     log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
-    job = Job(settings, folder, reference, parameters.device, *_starts(parameters))
-    if parameters.ignore_existing:
-        shots = [shot for shot in shots if not (folder / "pandas" / f"{shot.name}.parquet").is_file()]
-    outcomes = []
-    with progress(len(shots), "refining", quiet=quiet) as bar:
-        for outcome in run_shots(job, shots, parameters.n_processes):
-            outcomes.append(outcome)
-            if not outcome.done:
-                # The reason names the file and the remedy; the run goes on.
-                print(f"bayesbragg: error: {outcome.reason}", file=sys.stderr)
-                log.info("%s: %s: %s", outcome.tag, outcome.status, outcome.reason)
-            bar.advance(outcome.tag)
-    return _close(parameters, settings, folder, shots, outcomes, device, log_file)
+    job = Job(settings, folder, geometry, parameters.device, starts, starts_from, beam, parameters.ignore_existing)
+    outcomes: list[Outcome] = []
+    finished = run_shots(job, shots, parameters.n_processes)
+    interrupted = False
+    try:
+        with progress(len(shots), "refining", quiet=quiet) as bar:
+            for outcome in finished:
+                outcomes.append(outcome)
+                if outcome.failed:
+                    # The reason names the file and the remedy; the run goes on.
+                    print(f"bayesbragg: error: {outcome.reason}", file=sys.stderr)
+                    log.info("%s: %s: %s", outcome.tag, outcome.status, outcome.reason)
+                bar.advance(outcome.tag)
+    except KeyboardInterrupt:
+        # What is finished stays, with its table and its record.
+        interrupted = True
+        log.info("interrupted")
+        finished.close()
+    code = _close(parameters, settings, folder, shots, outcomes, device, log_file)
+    if interrupted:
+        print("bayesbragg: interrupted; ignore_existing=True goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _set_up_folder(parameters: ResolvedParameters, folder: Path, *, quiet: bool, verbose: bool) -> Path | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return set_up_logging(None if parameters.logging.disable else folder, quiet=quiet, verbose=verbose)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}); set outdir to another folder") from None
 
 
 def _close(
@@ -118,16 +134,16 @@ def _close(
         {"tag": o.tag, "status": o.status, "reason": o.reason, "seconds": round(o.seconds, 3)} for o in outcomes
     ]
     write_json(folder / "run.json", record)
-    done = [outcome for outcome in outcomes if outcome.done]
-    if done:
+    present = any(not outcome.failed for outcome in outcomes)
+    if present:
         rebuild_table(folder)
-    _print_summary(outcomes, folder, log_file)
-    if outcomes and not done:
+    _print_summary(outcomes, len(shots), folder, log_file)
+    if outcomes and not present:
         return 2 if all(outcome.bad_input for outcome in outcomes) else 1
     return 0
 
 
-def _print_summary(outcomes: list[Outcome], folder: Path, log_file: Path | None) -> None:
+def _print_summary(outcomes: list[Outcome], n_files: int, folder: Path, log_file: Path | None) -> None:
     """A line per shot with units, then where things are."""
     titles = ("a (A)", 9), ("c (A)", 9), ("Na", 7), ("Nb", 7), ("Nc", 7), ("sigma-Z", 8)
     header = f"{'shot':<24} {'status':<16} boxes " + " ".join(f"{title:>{width}}" for title, width in titles)
@@ -141,10 +157,15 @@ def _print_summary(outcomes: list[Outcome], folder: Path, log_file: Path | None)
             f"{row['sigmaZ']:8.3f}"
         )
     done = sum(outcome.done for outcome in outcomes)
+    failed = sum(outcome.failed for outcome in outcomes)
+    kept = len(outcomes) - done - failed
     converged = sum(outcome.status == "converged" for outcome in outcomes)
-    print(f"{done} of {len(outcomes)} shots refined, {converged} of them converged; results are in {folder}")
-    if log_file is not None and done < len(outcomes):
-        print(f"the reasons of the others stand above and in {folder / 'run.json'}; the log is {log_file}")
+    before = f", {kept} were there before" if kept else ""
+    total = max(len(outcomes), n_files)
+    print(f"{done} of {total} shots refined, {converged} of them converged{before}; results are in {folder}")
+    if failed:
+        where = f"; the log is {log_file}" if log_file is not None else ""
+        print(f"the reasons of the {failed} others stand above and in {folder / 'run.json'}{where}")
 
 
 def _sorted(words: list[str]) -> tuple[list[Path], list[Path], list[str]]:
@@ -172,7 +193,7 @@ def _sorted(words: list[str]) -> tuple[list[Path], list[Path], list[str]]:
 
 
 def _shots(parameters: ResolvedParameters, paths: list[Path]) -> list[ShotFiles]:
-    from bayesbragg.pipeline.load import pair_files, read_shot_list, unique_tags
+    from bayesbragg.pipeline.shot_files import pair_files, read_shot_list, unique_tags, with_spectra
 
     listed = parameters.path(parameters.exp_ref_spec_file)
     if listed is not None and paths:
@@ -180,6 +201,9 @@ def _shots(parameters: ResolvedParameters, paths: list[Path]) -> list[ShotFiles]
     if listed is None and not paths:
         raise InputError("no shots: give .expt and .refl files, or exp_ref_spec_file=LIST")
     shots = unique_tags(read_shot_list(listed) if listed is not None else pair_files(paths))
+    spectra = parameters.path(parameters.simulator.spectrum.filename_list)
+    if spectra is not None:
+        shots = with_spectra(shots, spectra)
     first = parameters.skip or 0
     shots = shots[first:] if parameters.first_n is None else shots[first : first + parameters.first_n]
     if parameters.max_process is not None and parameters.max_process >= 0:
@@ -207,9 +231,9 @@ def _reference(parameters: ResolvedParameters) -> Path | None:
 
 
 def _starts(parameters: ResolvedParameters) -> tuple[dict[str, list[dict[str, Any]]], str]:
-    """Rows of the table in best_pickle by shot, and its name."""
+    """Rows of the table in best_pickle by shot, those of a shot's lattices in their order; and the table's name."""
     from bayesbragg.io.tables import read_table
-    from bayesbragg.pipeline.load import stem
+    from bayesbragg.pipeline.shot_files import stem
 
     path = parameters.path(parameters.best_pickle)
     if path is None:
@@ -218,4 +242,8 @@ def _starts(parameters: ResolvedParameters) -> tuple[dict[str, list[dict[str, An
     for row in read_table(path).to_dict("records"):
         name = row.get("tag") or stem(Path(str(row.get("stage1_refls") or row.get("exp_name") or "")))
         rows.setdefault(str(name).removeprefix("idx-"), []).append({str(key): value for key, value in row.items()})
+    for lattices in rows.values():
+        lattices.sort(key=lambda row: row.get("exp_idx") or 0)
+    if not rows:
+        raise InputError(f"{path}: a table without rows; give the table of shots of an earlier run")
     return rows, str(path)

@@ -31,6 +31,7 @@ from bayesbragg.model.experiment import Experiment, ImageReference
 __all__ = [
     "beam_from_document",
     "crystal_from_document",
+    "read_beam",
     "read_detector",
     "read_experiments",
     "replace_detector",
@@ -249,6 +250,21 @@ def read_detector(path: str | os.PathLike[str]) -> Detector:
         return detector_from_document(document["detector"][0])
     except _MALFORMED as error:
         raise InputError(f"{path}: {_reason(error)}; expected an experiment list with a detector") from None
+
+
+def read_beam(path: str | os.PathLike[str]) -> Beam:
+    """The first beam of an experiment list, which needs no detector, crystal or image.
+
+    Raises:
+        InputError: missing or malformed file, or no beam in it.
+    """
+    document = _load(path)
+    try:
+        if not document.get("beam"):
+            raise ValueError("it holds no beam")
+        return beam_from_document(document["beam"][0])
+    except _MALFORMED as error:
+        raise InputError(f"{path}: {_reason(error)}; expected an experiment list with a beam") from None
 
 
 def replace_detector(experiments: Sequence[Experiment], reference_path: str | os.PathLike[str]) -> list[Experiment]:

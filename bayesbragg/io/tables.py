@@ -26,7 +26,7 @@ from bayesbragg.io.files import read_bytes, write_bytes
 from bayesbragg.io.frame_pickle import frame_from_pickle, frame_to_pickle
 from bayesbragg.model.errors import InputError
 
-__all__ = ["TABLE_NAME", "read_table", "rebuild_table", "write_row", "write_table"]
+__all__ = ["TABLE_NAME", "read_table", "rebuild_table", "row_path", "write_row", "write_table"]
 
 TABLE_NAME = "hopper_process_summary"
 ROW_FOLDER = "pandas"
@@ -152,9 +152,14 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> list[Path]
     return [*write_table(table, path / f"{TABLE_NAME}.pkl"), *write_table(table, path / f"{TABLE_NAME}.parquet")]
 
 
+def row_path(folder: str | os.PathLike[str], name: str) -> Path:
+    """The file of one finished shot's row."""
+    return Path(folder) / ROW_FOLDER / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', name)}.parquet"
+
+
 def write_row(row: Mapping[str, Any], folder: str | os.PathLike[str], name: str) -> Path:
     """Write the row of one finished shot as ``folder/pandas/name.parquet``, atomically."""
-    path = Path(folder) / ROW_FOLDER / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', name)}.parquet"
+    path = row_path(folder, name)
     columns = {}
     for key, value in row.items():
         cell = _cell(value)

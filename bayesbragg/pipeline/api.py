@@ -10,9 +10,9 @@ from pathlib import Path
 from bayesbragg.forward import Parameters
 from bayesbragg.model import StructureFactors
 from bayesbragg.pipeline.load import load_factors, load_stills
-from bayesbragg.pipeline.shot_files import ShotFiles
 from bayesbragg.pipeline.refine import Refined, refine_still
 from bayesbragg.pipeline.settings import RefineSettings
+from bayesbragg.pipeline.shot_files import ShotFiles
 from bayesbragg.pipeline.still import Still
 
 __all__ = ["demo_folder", "load", "refine", "structure_factors"]

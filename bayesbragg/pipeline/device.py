@@ -24,15 +24,14 @@ def choose_device(name: str) -> str:
     Raises:
         InputError: a GPU was asked for and none can be used.
     """
-    if name == "auto":
-        devices = jax.devices()
-    else:
-        try:
-            devices = jax.devices(name)
-        except RuntimeError:
-            raise InputError(
-                f"device={name}: no such device here; install bayesbragg[cuda] and check the driver, or set device=cpu"
-            ) from None
+    try:
+        devices = jax.devices() if name == "auto" else jax.devices(name)
+    except RuntimeError as error:
+        reason = "" if name == "gpu" else f" ({' '.join(str(error).split())[:120]})"
+        raise InputError(
+            f"device={name}: no such device here{reason}; install bayesbragg[cuda] and check the driver, or set "
+            "device=cpu"
+        ) from None
     jax.config.update("jax_default_device", devices[0])  # type: ignore[no-untyped-call]
     return f"{devices[0].device_kind} ({devices[0].platform}), float64, jax {jax.__version__}"
 

@@ -37,6 +37,8 @@ def settings_from_phil(p: ResolvedParameters, cell_names: tuple[str, ...] = ()) 
         raise InputError(f"method={p.method}: only L-BFGS-B is offered; leave it out")
     if p.niter:
         raise InputError(f"niter={p.niter}: hopping is not offered; one fit finds the optimum; set niter=0")
+    if p.gamma_miller_units:
+        raise InputError("gamma_miller_units=True is not offered; set it to False and give diffuse_gamma in angstrom")
     return RefineSettings(
         counts=_counts(p),
         boxes=_boxes(p),
@@ -53,6 +55,7 @@ def settings_from_phil(p: ResolvedParameters, cell_names: tuple[str, ...] = ()) 
             start_blocks=p.automatic_scale,
         ),
         min_boxes=p.min_spot,
+        max_lattices=p.number_of_xtals if "number_of_xtals" in p.explicit else None,
         keep_unpredicted=not p.filter_unpredicted_refls_in_output,
         modelers=p.debug_mode,
         seed=p.seed,
@@ -67,6 +70,7 @@ def _counts(p: ResolvedParameters) -> CountSettings:
         hot_pixels=p.path(p.roi.hotpixel_mask),
         dark_rms=p.use_perpixel_dark_rms,
         from_shoeboxes=p.load_data_from_refls or p.refiner.load_data_from_refl,
+        shoeboxes_in_photons=not p.refiner.refldata_to_photons,
     )
 
 
@@ -91,12 +95,17 @@ def _boxes(p: ResolvedParameters) -> BoxSettings:
         trusted_range=tuple(roi.trusted_range) if roi.trusted_range is not None else None,
         panels=roi.panels,
         res_ranges=p.refiner.res_ranges,
+        # The classic program drops duplicates whatever the default in its parameters says.
+        remove_duplicates=p.remove_duplicate_hkl if "remove_duplicate_hkl" in p.explicit else True,
     )
 
 
 def _spectrum(p: ResolvedParameters) -> SpectrumSettings:
     scope = p.simulator.spectrum
-    path = p.path(p.get("refspec")) if _known(p, "refspec") and p.get("refspec") else p.path(scope.filename)
+    files = {name: value for name, value in (("refspec", p.refspec), ("filename", scope.filename)) if value}
+    if len(set(files.values())) > 1:
+        raise InputError("refspec and simulator.spectrum.filename name different files; keep one of them")
+    path = p.path(next(iter(files.values()), None))
     wanted = [
         name
         for name, on in (
@@ -127,14 +136,6 @@ def _spectrum(p: ResolvedParameters) -> SpectrumSettings:
         n_channels=scope.gauss_spec.nchannels,
         resolution_eV=scope.gauss_spec.res,
     )
-
-
-def _known(p: ResolvedParameters, name: str) -> bool:
-    try:
-        p.get(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _factors(p: ResolvedParameters) -> FactorSettings:
@@ -185,6 +186,8 @@ def _start(p: ResolvedParameters) -> StartValues:
     eta = tuple(init.eta_abc)
     if not any(eta):
         eta = tuple(crystal.anisotropic_mosaicity or (crystal.mosaicity,) * 3)
+    if len(eta) != 3:
+        raise InputError(f"simulator.crystal.anisotropic_mosaicity={eta}: only the three diagonal elements are offered")
     return StartValues(
         rot_xyz=tuple(init.RotXYZ),
         n_abc=tuple(init.Nabc),

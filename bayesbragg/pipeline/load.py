@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.io.coordinates import read_pdb_structure_factors
-from bayesbragg.io.experiments import read_detector, read_experiments, replace_detector
+from bayesbragg.io.experiments import read_beam, read_detector, read_experiments, replace_detector
 from bayesbragg.io.images import image_from_shoeboxes, read_image
 from bayesbragg.io.masks import read_mask
 from bayesbragg.io.matching import ImageGroup, match
@@ -20,147 +20,53 @@ from bayesbragg.io.reflections import read_reflections
 from bayesbragg.io.spectra import read_lam
 from bayesbragg.io.structure_factors import read_mtz
 from bayesbragg.io.symmetry import SpaceGroup, lookup_space_group
-from bayesbragg.model import Detector, Experiment, Spectrum, StructureFactors
+from bayesbragg.model import Detector, Experiment, Reflections, Spectrum, StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.image import Image
 from bayesbragg.model.spectra import gaussian_spectrum
 from bayesbragg.pipeline.settings import CountSettings, FactorSettings, RefineSettings, SpectrumSettings
+from bayesbragg.pipeline.shot_files import ShotFiles
 from bayesbragg.pipeline.still import Still
 from bayesbragg.stills.spectrum import downsample_spectrum
 
-__all__ = ["ShotFiles", "load_factors", "load_stills", "pair_files", "read_shot_list", "unique_tags"]
+__all__ = [
+    "ShotFiles",
+    "StillSource",
+    "check_inputs",
+    "find_stills",
+    "load_factors",
+    "load_stills",
+]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ShotFiles:
-    """The files of one or several shots.
+class StillSource:
+    """A still that is there to be read.
 
     Attributes:
-        experiments, reflections: paths of the ``.expt`` and ``.refl``.
-        spectrum: path of a ``.lam`` file, or None.
-        number: use only this experiment of the list, or None for all.
-        tag: name of the shot in outputs; from the reflection file's name if empty.
+        tag: its name in outputs.
+        read: reads image, mask and spectrum; raises `InputError` that names the file.
     """
 
-    experiments: Path
-    reflections: Path
-    spectrum: Path | None = None
-    number: int | None = None
-    tag: str = ""
-
-    @property
-    def name(self) -> str:
-        """The tag, or the file's name without its usual endings."""
-        return self.tag or stem(self.reflections)
+    tag: str
+    read: Callable[[], Still]
 
 
-def stem(path: Path) -> str:
-    """A file's name without extension and without the words that DIALS adds."""
-    name = path.stem
-    for ending in ("_indexed", "_refined", "_integrated", "_strong"):
-        name = name.removesuffix(ending)
-    return name
-
-
-def read_shot_list(path: Path) -> list[ShotFiles]:
-    """The classic ``exp_ref_spec_file``: a line for each shot with ``.expt``, ``.refl`` and, in any order after them, a
-    spectrum file and the number of the experiment in its list. Relative names count from the working directory, then
-    from the list's folder. Empty lines and those that begin with ``#`` are passed over.
-
-    Raises:
-        InputError: missing file, or a line that names fewer than two files.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a list with one line '.expt .refl [.lam]' for each shot")
-    shots = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; expected a line '.expt .refl [.lam]' for each shot") from None
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith("#"):
-            continue
-        if len(fields) < 2 or len(fields) > 4:
-            raise InputError(f"{path}: line {number} is {line.strip()!r}; expected '.expt .refl [.lam] [number]'")
-        index = [field for field in fields[2:] if field.isdigit()]
-        spectra = [_beside(field, path) for field in fields[2:] if not field.isdigit()]
-        shots.append(
-            ShotFiles(
-                _beside(fields[0], path),
-                _beside(fields[1], path),
-                spectra[0] if spectra else None,
-                int(index[0]) if index else None,
-            )
-        )
-    if not shots:
-        raise InputError(f"{path}: no shots; expected a line '.expt .refl [.lam]' for each")
-    return shots
-
-
-def _beside(name: str, owner: Path) -> Path:
-    path = Path(name)
-    return path if path.is_absolute() or path.exists() or not (owner.parent / path).exists() else owner.parent / path
-
-
-def pair_files(paths: Sequence[Path]) -> list[ShotFiles]:
-    """Shots from ``.expt`` and ``.refl`` files given in any order; files belong together by their name's beginning, or
-    one by one where there is one of each.
-
-    Raises:
-        InputError: a file without its partner, or one of another kind.
-    """
-    kinds = {".expt": "experiments", ".json": "experiments", ".refl": "reflections"}
-    for path in paths:
-        if path.suffix not in kinds:
-            raise InputError(f"{path}: expected .expt and .refl files (PHIL files end in .phil or .eff)")
-    experiments = [p for p in paths if kinds[p.suffix] == "experiments"]
-    reflections = [p for p in paths if kinds[p.suffix] == "reflections"]
-    if len(experiments) == 1 and len(reflections) == 1:
-        return [ShotFiles(experiments[0], reflections[0])]
-    partner = {(p.parent, stem(p)): p for p in reflections}
-    by_name = {stem(p): p for p in reflections}
-    if len(partner) < len(reflections):
-        raise InputError("two .refl files of one folder have the same name; give them in a list (exp_ref_spec_file)")
-    shots = []
-    for path in experiments:
-        found = partner.pop((path.parent, stem(path)), None)
-        if found is None and len(by_name) == len(reflections):
-            found = by_name.get(stem(path))
-            partner.pop((found.parent, stem(found)), None) if found else None
-        if found is None:
-            raise InputError(f"{path}: no .refl file of the same name was given; list both in exp_ref_spec_file")
-        shots.append(ShotFiles(path, found))
-    if partner:
-        raise InputError(f"{next(iter(partner.values()))}: no .expt file of the same name was given")
-    return shots
-
-
-def unique_tags(shots: Iterable[ShotFiles]) -> list[ShotFiles]:
-    """The shots with tags that differ: equal file names in several folders get their folder's name, then a number."""
-    shots = list(shots)
-    names = [shot.name for shot in shots]
-    repeated = {name for name in names if names.count(name) > 1}
-    tags = [f"{s.reflections.parent.name}_{n}" if n in repeated else n for s, n in zip(shots, names, strict=True)]
-    seen: dict[str, int] = {}
-    result = []
-    for shot, tag in zip(shots, tags, strict=True):
-        seen[tag] = seen.get(tag, -1) + 1
-        number = "" if tags.count(tag) == 1 else f"_{seen[tag]}"
-        result.append(replace(shot, tag=f"{tag}{number}"))
-    return result
-
-
-def load_stills(
-    files: ShotFiles, settings: RefineSettings, *, reference_geometry: Path | None = None
-) -> Iterable[Still]:
-    """The stills of a pair of files, one after the other.
+def find_stills(
+    files: ShotFiles,
+    settings: RefineSettings,
+    *,
+    reference_geometry: Path | None = None,
+    reference_beam: Path | None = None,
+) -> list[StillSource]:
+    """The stills of a pair of files; images are read one by one later, so that a bad one spoils no other.
 
     Args:
         settings: counts, spectrum and factor settings are used.
         reference_geometry: an ``.expt`` whose detector replaces the shots' own.
+        reference_beam: an ``.expt`` whose beam replaces the shots' own.
 
     Raises:
         InputError: naming the file, what is wrong with it, and the remedy.
@@ -169,24 +75,64 @@ def load_stills(
     reflections = read_reflections(files.reflections)
     if reference_geometry is not None:
         experiments = replace_detector(experiments, reference_geometry)
+    if reference_beam is not None:
+        beam = read_beam(reference_beam)
+        experiments = [replace(experiment, beam=beam) for experiment in experiments]
+    groups = match(experiments, reflections)
     if files.number is not None:
         if not 0 <= files.number < len(experiments):
             raise InputError(f"{files.experiments}: no experiment {files.number}; there are {len(experiments)}")
-        chosen = experiments[files.number]
-        rows = np.asarray(reflections["id"]) == files.number if len(experiments) > 1 else slice(None)
-        experiments, reflections = [chosen], reflections.select(np.arange(len(reflections))[rows])
-    groups = match(experiments, reflections)
-    for number, group in enumerate(groups):
-        tag = files.name if len(groups) == 1 else f"{files.name}_{number:05d}"
-        yield _still(tag, group, files, settings)
+        groups = [_only(group, files.number) for group in groups if files.number in group.numbers]
+    if not groups:
+        raise InputError(f"{files.experiments}: no experiments in it; write it again with DIALS or leave it out")
+    tags = [files.name] if len(groups) == 1 else [f"{files.name}_{i:05d}" for i in range(len(groups))]
+    return [
+        StillSource(tag, partial(_still, tag, group, files, settings)) for tag, group in zip(tags, groups, strict=True)
+    ]
+
+
+def _only(group: ImageGroup, number: int) -> ImageGroup:
+    """One lattice of an image: the experiment with this place in its list."""
+    lattice = group.numbers.index(number)
+    rows = np.flatnonzero(np.asarray(group.reflections["id"]) == lattice)
+    chosen = group.reflections.select(rows).with_columns(id=np.zeros(len(rows), dtype=np.int64))
+    identifier = group.experiments[lattice].identifier
+    table = Reflections(chosen.columns, {0: identifier} if identifier else {}, chosen.types)
+    return replace(group, experiments=(group.experiments[lattice],), reflections=table, numbers=(number,))
+
+
+def load_stills(
+    files: ShotFiles,
+    settings: RefineSettings,
+    *,
+    reference_geometry: Path | None = None,
+    reference_beam: Path | None = None,
+) -> Iterator[Still]:
+    """The stills of a pair of files, one after the other; arguments and errors as for `find_stills`."""
+    found = find_stills(files, settings, reference_geometry=reference_geometry, reference_beam=reference_beam)
+    yield from (source.read() for source in found)
 
 
 def _still(tag: str, group: ImageGroup, files: ShotFiles, settings: RefineSettings) -> Still:
     detector = group.experiments[0].detector
+    missing = [number for number, e in zip(group.numbers, group.experiments, strict=True) if e.crystal is None]
+    if missing:
+        raise InputError(
+            f"{files.experiments}: experiment {missing[0]} has no crystal; index the shot, or leave it out"
+        )
     if len(group.reflections) == 0:
-        raise InputError(f"{files.reflections}: no reflections for the image of experiment {group.numbers[0]}")
+        raise InputError(
+            f"{files.reflections}: no reflections for experiment {group.numbers[0]} of {files.experiments.name}; "
+            "index the shot, or leave it out"
+        )
     if settings.counts.from_shoeboxes:
-        image = image_from_shoeboxes(group.reflections, detector)
+        try:
+            image = image_from_shoeboxes(group.reflections, detector)
+        except InputError as error:
+            raise InputError(f"{files.reflections}: {error}") from None
+        if settings.counts.shoeboxes_in_photons:
+            # Everything after this works in detector units.
+            image = replace(image, raw=tuple(panel * settings.counts.gain for panel in image.raw))
     elif group.image is None:
         raise InputError(
             f"{files.experiments}: the experiment names no image; add one, or set load_data_from_refls=True to use "
@@ -194,6 +140,21 @@ def _still(tag: str, group: ImageGroup, files: ShotFiles, settings: RefineSettin
         )
     else:
         image = read_image(group.image, detector)
+    try:
+        return _assembled(tag, group, files, settings, image)
+    except InputError as error:
+        name = files.experiments if group.image is None else group.image.path
+        raise error if _names_a_file(error) else InputError(f"{name}: {error}") from None
+
+
+def _names_a_file(error: InputError) -> bool:
+    """Whether a message begins with a path, as those of the readers do."""
+    first = str(error).split(": ", 1)[0]
+    return "/" in first or (Path(first).suffix != "" and " " not in first)
+
+
+def _assembled(tag: str, group: ImageGroup, files: ShotFiles, settings: RefineSettings, image: Image) -> Still:
+    detector = group.experiments[0].detector
     spectrum, name = _spectrum(image, group.experiments[0], files.spectrum, settings.spectrum)
     source = [str(files.experiments), str(files.reflections)]
     source += [str(path) for path in (group.image and group.image.path, files.spectrum) if path]
@@ -305,6 +266,34 @@ def load_factors(settings: FactorSettings, group: str, wavelength_A: float) -> S
     )
 
 
-def check_reference(path: Path) -> None:
-    """Read a reference geometry once, so that a run does not start with one that cannot be read."""
-    read_detector(path)
+def check_inputs(
+    settings: RefineSettings, *, reference_geometry: Path | None = None, reference_beam: Path | None = None
+) -> None:
+    """Read once what all shots share, so that a run does not start with files that would fail every shot.
+
+    Raises:
+        InputError: a file is missing or cannot be used.
+    """
+    factors = settings.factors
+    if factors.mtz is None and factors.pdb is None:
+        load_factors(factors, "P 1", 1.0)
+    if factors.space_group is not None:
+        lookup_space_group(factors.space_group)
+    if factors.mtz is not None:
+        read_mtz(factors.mtz, factors.columns, default_F=factors.default_F)
+    for what, path in (
+        ("coordinate file", None if factors.mtz else factors.pdb),
+        ("mask", settings.counts.mask),
+        ("mask of hot pixels", settings.counts.hot_pixels),
+    ):
+        if path is not None and not path.is_file():
+            raise InputError(
+                f"{path}: no such file; expected a {what}; check the name, the working directory and the PHIL file's "
+                "folder"
+            )
+    if settings.spectrum.source == "file" and settings.spectrum.path is not None:
+        read_lam(settings.spectrum.path, None, settings.spectrum.stride)
+    if reference_geometry is not None:
+        read_detector(reference_geometry)
+    if reference_beam is not None:
+        read_beam(reference_beam)

@@ -2,78 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bayesbragg.forward import Parameters
-from bayesbragg.model import Experiment, Reflections
+from bayesbragg.model import Crystal, Experiment, Reflections
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.refine import Refined
-from bayesbragg.pipeline.settings import RefineSettings
+from bayesbragg.pipeline.settings import RefineSettings, StartValues
 
-__all__ = ["COLUMNS", "parameters_from_row", "refined_experiments", "refined_reflections", "table_rows"]
+__all__ = ["parameters_from_row", "refined_experiments", "refined_reflections", "rotation_angles", "table_rows"]
 
+FloatArray = npt.NDArray[np.float64]
+
+LARGEST_TURN_DEG = 10.0
+"""Orientations farther apart than this belong to different indexings."""
 KEPT_BESIDE = ("xyzcal.px", "xyzcal.mm")
 """Columns that the model replaces; the incoming ones are kept with the prefix ``dials.``."""
-
-COLUMNS: dict[str, tuple[str, str]] = {
-    "spot_scales": ("", "scale factor G of the lattice"),
-    "Amats": ("1/A", "reciprocal matrix A = U B, nine numbers row by row"),
-    "ncells": ("cells", "mosaic block size Na, Nb, Nc"),
-    "spot_scales_init": ("", "scale factor that the fit was given"),
-    "ncells_init": ("cells", "block size that the fit was given"),
-    "eta_abc": ("degree", "mosaic spread about a, b, c"),
-    "detz_shift_mm": ("mm", "shift of the detector along z"),
-    "ncells_def": ("cells", "off-diagonal block elements Nd (ab), Ne (bc), Nf (ac)"),
-    "diffuse_gamma": ("A", "correlation lengths of the diffuse model"),
-    "diffuse_sigma": ("A", "displacements of the diffuse model"),
-    "fp_fdp_shift": ("eV", "not used; kept for old scripts"),
-    "use_diffuse_models": ("", "whether diffuse scattering was modelled"),
-    "gamma_miller_units": ("", "whether diffuse_gamma was in cells"),
-    "eta": ("degree", "not used; kept for old scripts"),
-    "rotX": ("radian", "misorientation about x, from the starting orientation"),
-    "rotY": ("radian", "misorientation about y"),
-    "rotZ": ("radian", "misorientation about z"),
-    "a": ("A", "cell edge"),
-    "b": ("A", "cell edge"),
-    "c": ("A", "cell edge"),
-    "al": ("degree", "cell angle"),
-    "be": ("degree", "cell angle"),
-    "ga": ("degree", "cell angle"),
-    "a_init": ("A", "cell edge at the start; likewise b_init, c_init"),
-    "al_init": ("degree", "cell angle at the start; likewise be_init, ga_init"),
-    "lam0": ("A", "offset of the wavelengths"),
-    "lam1": ("", "factor of the wavelengths"),
-    "spectrum_filename": ("", "spectrum file, if the shot had one"),
-    "spectrum_stride": ("channels", "every n-th channel of that file was used"),
-    "num_mosaicity_samples": ("", "orientations that sample the mosaic spread"),
-    "total_flux": ("photons", "photons in the spectrum"),
-    "beamsize_mm": ("mm", "side of the beam"),
-    "exp_name": ("", "refined experiment list, from the output folder's parent"),
-    "opt_exp_name": ("", "the same"),
-    "spectrum_from_imageset": ("", "whether the spectrum came from the image file"),
-    "oversample": ("", "subpixels along each side of a pixel"),
-    "stage1_refls": ("", "refined reflections"),
-    "stage1_output_img": ("", "modeler file, if one was written"),
-    "exp_idx": ("", "number of the experiment in its list"),
-    "phi_deg": ("degree", "0 for stills"),
-    "osc_deg": ("degree", "0 for stills"),
-    "B": ("A^2", "B factor of the shot"),
-    "tag": ("", "name of the shot"),
-    "status": ("", "how the fit ended: converged, iteration limit, stalled or failed"),
-    "reason": ("", "one line that explains the status"),
-    "target": ("", "-(log likelihood + log prior) at the end"),
-    "target_init": ("", "the same for the values that the fit was given"),
-    "sigmaZ": ("", "standard deviation of residual over expected standard deviation; 1 is ideal"),
-    "niter": ("", "iterations"),
-    "nfev": ("", "evaluations of the model"),
-    "seconds": ("s", "time in the fit"),
-    "n_boxes": ("", "boxes in the fit"),
-    "n_pixels": ("", "trusted pixels in the fit"),
-    "at_bound": ("", "parameters that ended at a bound"),
-}
-"""Columns of the table of shots: unit and meaning."""
 
 
 def refined_experiments(refined: Refined) -> list[Experiment]:
@@ -103,7 +51,7 @@ def refined_reflections(refined: Refined, *, keep_unpredicted: bool = False) -> 
 def table_rows(
     refined: Refined, settings: RefineSettings, *, expt: str = "", refl: str = "", modeler: str | None = None
 ) -> list[dict[str, Any]]:
-    """One row of the table of shots for each lattice; the columns are explained in `COLUMNS`."""
+    """One row of the table of shots for each lattice; the columns are explained in `bayesbragg.pipeline.columns`."""
     still, fit, parameters = refined.prepared.still, refined.fit, refined.parameters
     first = refined.prepared.base
     rows = []
@@ -124,7 +72,7 @@ def table_rows(
             "diffuse_sigma": _numbers(parameters.diffuse.sigma_A),
             "fp_fdp_shift": np.nan,
             "use_diffuse_models": settings.model.diffuse,
-            "gamma_miller_units": settings.model.gamma_miller_units,
+            "gamma_miller_units": False,
             "eta": 0.0,
             "rotX": float(rot[0]),
             "rotY": float(rot[1]),
@@ -169,34 +117,93 @@ def _numbers(values: Any) -> tuple[float, ...]:
     return tuple(float(v) for v in np.asarray(values).reshape(-1))
 
 
-def parameters_from_row(rows: list[dict[str, Any]], where: str) -> Parameters:
+def parameters_from_row(
+    rows: Sequence[dict[str, Any]], where: str, crystals: Sequence[Crystal], defaults: StartValues | None = None
+) -> Parameters:
     """Starting parameters from the rows (one per lattice) of an earlier run's table, classic or ours.
 
-    The orientation of such a row is relative to the crystal that its run started from: a new run that starts from
-    the same ``.expt`` may take it over.
+    The orientation comes from ``Amats``, which is absolute: it is expressed as a rotation of this run's input
+    crystals, whether these are the ones that the earlier run started from (the rotation is then that of its table) or
+    its refined ones (the rotation is then zero). Bounds and restraints of RotXYZ so keep their meaning.
+
+    Args:
+        rows: in the order of the lattices.
+        where: file and shot, for messages.
+        crystals: of this run's input, one for each row.
+        defaults: of columns that old tables lack.
 
     Raises:
-        InputError: a column is missing.
+        InputError: a column is missing or unreadable, another number of lattices, or an orientation far from the
+            input's.
     """
+    values = defaults or StartValues()
+    if len(rows) != len(crystals):
+        raise InputError(
+            f"{where}: {len(rows)} lattices in the table, {len(crystals)} in the input; leave the shot out"
+        )
+    first = rows[0]
+
+    def optional(name: str, default: Any, scale: float = 1.0) -> FloatArray:
+        found = first.get(name)
+        missing = found is None or not np.all(np.isfinite(np.asarray(found, dtype=float)))
+        return np.asarray(default if missing else np.asarray(found, dtype=float) * scale)
+
     try:
-        first = rows[0]
+        edges = [float(first[name]) for name in ("a", "b", "c")]
         angles = [np.radians(float(first[name])) for name in ("al", "be", "ga")]
-        return Parameters.start(
-            np.array([float(first["a"]), float(first["b"]), float(first["c"]), *angles]),
+        turns = [_turn(row, crystal, where) for row, crystal in zip(rows, crystals, strict=True)]
+        n_def = [values.n_def if row.get("ncells_def") is None else row["ncells_def"] for row in rows]
+        start = Parameters.start(
+            np.array([*edges, *angles]),
             n_lattices=len(rows),
-            rot_xyz=np.array([[float(row[name]) for name in ("rotX", "rotY", "rotZ")] for row in rows]),
+            rot_xyz=np.array(turns),
             n_abc=np.array([row["ncells"] for row in rows], dtype=float),
-            n_def=np.array([row["ncells_def"] for row in rows], dtype=float),
-            eta_deg=np.array(first["eta_abc"], dtype=float),
+            n_def=np.array(n_def, dtype=float),
+            eta_deg=optional("eta_abc", values.eta_deg),
             G=np.array([float(row["spot_scales"]) for row in rows]),
-            b_factor_A2=float(first.get("B", 0.0)),
-            lambda_offset_A=float(first["lam0"]),
-            lambda_scale=float(first["lam1"]),
-            detz_m=float(first["detz_shift_mm"]) * 1e-3,
-            gamma_A=np.array(first["diffuse_gamma"], dtype=float),
-            sigma_A=np.array(first["diffuse_sigma"], dtype=float),
+            b_factor_A2=float(optional("B", values.b_factor_A2)),
+            lambda_offset_A=float(optional("lam0", values.lambda_offset_A)),
+            lambda_scale=float(optional("lam1", values.lambda_scale)),
+            detz_m=float(optional("detz_shift_mm", values.detz_m * 1e3)) * 1e-3,
+            gamma_A=optional("diffuse_gamma", values.diffuse_gamma_A),
+            sigma_A=optional("diffuse_sigma", values.diffuse_sigma_A),
         )
     except KeyError as error:
         raise InputError(f"{where}: no column {error.args[0]!r}; give the table of shots of an earlier run") from None
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: unreadable row ({error}); give the table of shots of an earlier run") from None
+    if not all(np.all(np.isfinite(part)) for part in (start.crystal.cell, start.mosaic.n_abc, start.scale.G)):
+        raise InputError(
+            f"{where}: a value in its row is not a number; leave the shot out, or refine it from the start"
+        )
+    return start
+
+
+def _turn(row: dict[str, Any], crystal: Crystal, where: str) -> FloatArray:
+    """RotXYZ (radian) that takes the input crystal's orientation to that of the row."""
+    reciprocal = np.array(row["Amats"], dtype=float).reshape(3, 3)
+    before = Crystal(np.linalg.inv(reciprocal))
+    turn = before.U @ crystal.U.T
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    if not angle < LARGEST_TURN_DEG:
+        raise InputError(
+            f"{where}: its orientation is {angle:.3g} degree away from the input's; give the .expt that the table was "
+            "made from, or its refined ones"
+        )
+    return rotation_angles(turn)
+
+
+def rotation_angles(turn: npt.NDArray[np.float64]) -> FloatArray:
+    """The angles whose `misorientation` is the rotation matrix ``turn``: its inverse, for turns below 90 degree.
+
+    With Rx(-a) Ry(-b) Rz(-c): element 02 is sin(-b), 01 over 00 is -tan(-c), 12 over 22 is -tan(-a).
+    """
+    return -np.array(
+        [
+            np.arctan2(-turn[1, 2], turn[2, 2]),
+            np.arcsin(np.clip(turn[0, 2], -1, 1)),
+            np.arctan2(-turn[0, 1], turn[0, 0]),
+        ]
+    )

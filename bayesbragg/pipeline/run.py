@@ -7,11 +7,10 @@ shots finish, so that a run that was killed keeps what it had.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,19 @@ import numpy as np
 from bayesbragg.io.symmetry import lookup_space_group
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.device import choose_device, remember_programs
-from bayesbragg.pipeline.load import ShotFiles, load_factors, load_stills
+from bayesbragg.pipeline.load import StillSource, find_stills, load_factors
 from bayesbragg.pipeline.refine import Refined, refine_still
 from bayesbragg.pipeline.results import parameters_from_row
 from bayesbragg.pipeline.settings import RefineSettings
-from bayesbragg.pipeline.write import write_refined
+from bayesbragg.pipeline.shot_files import ShotFiles
+from bayesbragg.pipeline.workers import share_out
+from bayesbragg.pipeline.write import forget, is_written, write_refined
 
 __all__ = ["Job", "Outcome", "run_shots"]
 
 log = logging.getLogger(__name__)
+
+BAD_INPUT, ERROR, EXISTING = "bad input", "error", "existing"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Job:
         device: auto, cpu or gpu.
         starts: rows of an earlier table by shot tag, from which fits start.
         starts_from: name of that table, for messages.
+        reference_beam: an ``.expt`` whose beam replaces the shots' own.
+        keep_existing: leave out shots whose rows the folder holds.
     """
 
     settings: RefineSettings
@@ -50,6 +55,8 @@ class Job:
     device: str = "auto"
     starts: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     starts_from: str = ""
+    reference_beam: Path | None = None
+    keep_existing: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Outcome:
 
     Attributes:
         tag: the shot.
-        status: of the fit, or ``bad input`` or ``error``.
+        status: of the fit, or ``bad input``, ``error`` or ``existing``.
         reason: one line.
         rows: its rows of the table; none if it failed.
         seconds: wall time with reading and writing.
@@ -74,10 +81,15 @@ class Outcome:
 
     @property
     def done(self) -> bool:
+        """Whether the shot was fitted in this run."""
         return bool(self.rows)
 
+    @property
+    def failed(self) -> bool:
+        return self.status in (BAD_INPUT, ERROR)
 
-def run_shots(job: Job, shots: Sequence[ShotFiles], n_processes: int = 1) -> Iterator[Outcome]:
+
+def run_shots(job: Job, shots: Sequence[ShotFiles], n_processes: int = 1) -> Generator[Outcome, None, None]:
     """Refine the shots and yield their outcomes as they finish.
 
     Args:
@@ -87,72 +99,65 @@ def run_shots(job: Job, shots: Sequence[ShotFiles], n_processes: int = 1) -> Ite
         for files in shots:
             yield from _refine_files(job, files)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(n_processes, len(shots)), mp_context=context, initializer=_worker, initargs=(job,)
-    ) as pool:
-        futures = {pool.submit(_in_worker, files): files for files in shots}
-        for future in as_completed(futures):
-            try:
-                yield from future.result()
-            except Exception as error:  # a worker that died takes its shots with it, not the run
-                yield Outcome(futures[future].name, "error", f"the worker process failed: {error}")
+    yield from share_out(shots, prepare_worker, job, n_processes, _lost)
 
 
-_job: Job | None = None
-
-
-def _worker(job: Job) -> None:
-    global _job
-    _job = job
+def prepare_worker(job: Job) -> Callable[[ShotFiles], Iterator[Outcome]]:
+    """What a worker process does first, and the function that refines the stills of a pair of files."""
     choose_device(job.device)
     remember_programs()
+    return partial(_refine_files, job)
 
 
-def _in_worker(files: ShotFiles) -> list[Outcome]:
-    assert _job is not None
-    return list(_refine_files(_job, files))
+def _lost(files: ShotFiles, how: str) -> Outcome:
+    reason = f"{files.experiments}: {how}; run it again with ignore_existing=True, and with fewer processes (nproc)"
+    return Outcome(files.name, ERROR, reason)
 
 
 def _refine_files(job: Job, files: ShotFiles) -> Iterator[Outcome]:
     clock = time.perf_counter()
     try:
-        stills = iter(load_stills(files, job.settings, reference_geometry=job.reference_geometry))
+        sources = find_stills(
+            files, job.settings, reference_geometry=job.reference_geometry, reference_beam=job.reference_beam
+        )
     except Exception as error:
-        yield _failure(files.name, error, clock)
+        yield _failure(files.name, files, error, clock)
         return
-    while True:
-        tag = files.name
+    for source in sources:
+        if job.keep_existing and is_written(job.folder, source.tag):
+            yield Outcome(source.tag, EXISTING, "its rows are in the output folder")
+            continue
+        clock = time.perf_counter()
         try:
-            still = next(stills, None)
-            if still is None:
-                return
-            tag = still.tag
-            crystal = still.crystals[0] if still.crystals else None
-            if crystal is None:
-                raise InputError(f"{tag}: no crystal model; index the shot first")
-            factors = load_factors(
-                job.settings.factors, crystal.hall_symbol.strip() or "P 1", still.experiments[0].beam.wavelength_A
-            )
-            rotations = None
-            if job.settings.model.diffuse:
-                rotations = laue_rotations(crystal.space_group_number)
-            rows = job.starts.get(tag)
-            start = None if rows is None else parameters_from_row(rows, job.starts_from)
-            if job.starts and start is None:
-                log.warning("%s: not in %s; starts from the init values", tag, job.starts_from)
-            refined = refine_still(still, factors, job.settings, start=start, laue_rotations=rotations)
+            refined = _refine_source(job, source)
+            # A row that an earlier run left must not stand for this one, should writing fail half-way.
+            forget(job.folder, source.tag)
             written = write_refined(refined, job.settings, job.folder)
         except Exception as error:
-            yield _failure(tag, error, clock)
-            if tag == files.name:
-                return
+            forget(job.folder, source.tag)
+            yield _failure(source.tag, files, error, clock)
         else:
             _log(refined)
-            yield Outcome(
-                tag, refined.fit.status.value, refined.fit.reason, tuple(written), time.perf_counter() - clock
-            )
-        clock = time.perf_counter()
+            fit = refined.fit
+            yield Outcome(source.tag, fit.status.value, fit.reason, tuple(written), time.perf_counter() - clock)
+
+
+def _refine_source(job: Job, source: StillSource) -> Refined:
+    still = source.read()
+    crystal = still.crystals[0]
+    factors = load_factors(
+        job.settings.factors, crystal.hall_symbol.strip() or "P 1", still.experiments[0].beam.wavelength_A
+    )
+    rotations = laue_rotations(crystal.space_group_number) if job.settings.model.diffuse else None
+    start = None
+    if job.starts_from:
+        rows = job.starts.get(source.tag)
+        if rows is None:
+            log.warning("%s: not in %s; starts from the init values", source.tag, job.starts_from)
+        else:
+            crystals = still.crystals[: job.settings.max_lattices]
+            start = parameters_from_row(rows, f"{job.starts_from}: {source.tag}", crystals, job.settings.start)
+    return refine_still(still, factors, job.settings, start=start, laue_rotations=rotations)
 
 
 def laue_rotations(number: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -163,15 +168,22 @@ def laue_rotations(number: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.asarray(np.unique(np.rint(proper).transpose(0, 2, 1), axis=0), dtype=np.float64)
 
 
-def _failure(tag: str, error: Exception, clock: float) -> Outcome:
+def _failure(tag: str, files: ShotFiles, error: Exception, clock: float) -> Outcome:
     bad = isinstance(error, InputError)
     reason = " ".join(str(error).split())
     if not bad:
-        log.debug("%s failed", tag, exc_info=error)
         reason = f"{type(error).__name__}: {reason}"
+    log.debug("%s: %s", tag, "bad input" if bad else "failed", exc_info=error)
+    # A message of the numerical rooms knows its shot at most by its tag.
+    if "/" not in reason.split(": ", 1)[0] and not _names(reason, files):
+        reason = f"{files.experiments}: {reason.removeprefix(f'{tag}: ')}"
     return replace(
-        Outcome(tag, "bad input" if bad else "error", reason), seconds=time.perf_counter() - clock, bad_input=bad
+        Outcome(tag, BAD_INPUT if bad else ERROR, reason), seconds=time.perf_counter() - clock, bad_input=bad
     )
+
+
+def _names(reason: str, files: ShotFiles) -> bool:
+    return any(str(path) in reason for path in (files.experiments, files.reflections, files.spectrum) if path)
 
 
 def _log(refined: Refined) -> None:

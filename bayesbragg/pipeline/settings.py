@@ -33,6 +33,7 @@ class CountSettings:
         hot_pixels: file of bad pixels (True = bad), or None.
         dark_rms: take the readout noise of each pixel from the image file.
         from_shoeboxes: take pixels from the shoeboxes of the reflection table instead of the image.
+        shoeboxes_in_photons: the shoeboxes hold photons, not detector units.
     """
 
     gain: float = 1.0
@@ -41,6 +42,7 @@ class CountSettings:
     hot_pixels: Path | None = None
     dark_rms: bool = False
     from_shoeboxes: bool = False
+    shoeboxes_in_photons: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.files import atomic_path, write_bytes
 from bayesbragg.io.reflections import write_reflections
 from bayesbragg.io.spectra import write_lam
-from bayesbragg.io.tables import write_row
+from bayesbragg.io.tables import row_path, write_row
 from bayesbragg.model import Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.refine import Refined
 from bayesbragg.pipeline.results import refined_experiments, refined_reflections, table_rows
 from bayesbragg.pipeline.settings import RefineSettings
 
-__all__ = ["MODELERS", "read_modeler", "state_text", "write_refined"]
+__all__ = ["MODELERS", "forget", "is_written", "read_modeler", "state_text", "write_refined"]
 
 MODELERS = "modelers"
 
@@ -37,9 +37,28 @@ def write_refined(refined: Refined, settings: RefineSettings, folder: Path) -> l
     if settings.modelers:
         modeler = _write_modeler(refined, settings, folder / MODELERS)
     rows = table_rows(refined, settings, expt=str(expt), refl=str(refl), modeler=modeler)
-    for number, row in enumerate(rows):
-        write_row(row, folder, tag if len(rows) == 1 else f"{tag}_lattice{number}")
+    # The first lattice's comes last of all: it is the one that `is_written` looks for.
+    for number in reversed(range(len(rows))):
+        write_row(rows[number], folder, _row_name(tag, number, len(rows)))
     return rows
+
+
+def _row_name(tag: str, number: int, n_lattices: int) -> str:
+    return tag if n_lattices == 1 else f"{tag}_lattice{number}"
+
+
+def is_written(folder: Path, tag: str) -> bool:
+    """Whether the folder holds the rows of a shot, and so all its files."""
+    return any(row_path(folder, _row_name(tag, 0, n)).is_file() for n in (1, 2))
+
+
+def forget(folder: Path, tag: str) -> None:
+    """Remove the rows of a shot that an earlier run wrote."""
+    row_path(folder, tag).unlink(missing_ok=True)
+    number = 0
+    while (path := row_path(folder, _row_name(tag, number, 2))).is_file():
+        path.unlink()
+        number += 1
 
 
 def _write_modeler(refined: Refined, settings: RefineSettings, folder: Path) -> str:

@@ -206,7 +206,7 @@ def test_one_warning_per_inert_name(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load_phil([], words)
     assert [record.getMessage() for record in caplog.records] == [
-        "parameter simulator.device_id has no effect in this program"
+        "1 parameter has no effect in this program: simulator.device_id"
     ]
 
 

@@ -7,6 +7,8 @@ scope stand bare; those of stills_process as they are written in its files.
 
 from __future__ import annotations
 
+from bayesbragg.io.phil.joint_live import JOINT
+
 __all__ = ["LIVE"]
 
 _RESTRAINT = "restraints (with use_restraints)"
@@ -14,7 +16,7 @@ _RESTRAINT = "restraints (with use_restraints)"
 LIVE: dict[str, tuple[str, str]] = {
     # --- what to read
     "exp_ref_spec_file": ("path", "list of shots: one line each of .expt, .refl and, optionally, .lam files"),
-    "best_pickle": ("path", "table of shots of an earlier run; its values are the start instead of init"),
+    "best_pickle": ("path", "table of shots of an earlier run, from whose values fits start (docs/refine.md)"),
     "opt_det": ("path", ".expt whose detector replaces the shots' own"),
     "opt_beam": ("path", ".expt whose beam replaces the shots' own"),
     "input.reference_geometry": ("path", ".expt whose detector replaces the shots' own"),
@@ -25,17 +27,14 @@ LIVE: dict[str, tuple[str, str]] = {
     "skip": ("shots", "leave out this many shots at the start of the list"),
     "first_n": ("shots", "only the first n shots"),
     "max_process": ("shots", "at most this many shots; negative: all"),
-    "ignore_existing": ("", "leave out shots that the output folder holds already"),
-    "consider_multicrystal_shots": ("", "model every crystal of a shot together"),
-    "number_of_xtals": ("crystals", "lattices to model per shot"),
+    "ignore_existing": ("", "leave out shots whose rows the output folder holds already"),
+    "number_of_xtals": ("lattices", "of a shot that are modelled together, the first of its list; all unless stated"),
     "load_data_from_refls": ("", "pixels from the shoeboxes of the .refl file instead of the image"),
     "refiner.load_data_from_refl": ("", "pixels from the shoeboxes of the .refl file instead of the image"),
-    "refiner.refldata_trusted": ("", "which shoebox pixels are fitted: all valid, foreground, or background as well"),
-    "refiner.refldata_to_photons": ("", "divide shoebox data by adu_per_photon"),
+    "refiner.refldata_to_photons": ("", "shoeboxes hold detector units, to be divided by adu_per_photon; else photons"),
     # --- what to write
     "outdir": ("path", "output folder"),
     "output.output_dir": ("path", "output folder, where outdir is not given"),
-    "tag": ("", "name put into the files of each shot"),
     "debug_mode": ("", "also write the pixels with their model, every setting, and the spectrum of each shot"),
     "filter_unpredicted_refls_in_output": ("", "leave reflections without a modelled peak out of the .refl"),
     # --- spectrum
@@ -46,7 +45,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "downsamp_spec.delta_en": ("eV", "spacing of the channels after down-sampling"),
     "simulator.total_flux": ("photons", "photons per shot where the spectrum does not tell"),
     "simulator.spectrum.filename": ("path", "one .lam spectrum for all shots"),
-    "simulator.spectrum.filename_list": ("path", "text file with one .lam file per shot"),
+    "simulator.spectrum.filename_list": ("path", "text file with one .lam file per shot, in the order of the shots"),
     "simulator.spectrum.stride": ("channels", "keep every n-th channel of a .lam file"),
     "simulator.spectrum.gauss_spec.fwhm": ("eV", "full width at half maximum of the Gaussian spectrum"),
     "simulator.spectrum.gauss_spec.nchannels": ("channels", "channels of the Gaussian spectrum"),
@@ -83,7 +82,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "diffuse_stencil_size": ("", "neighbouring reflections that add to the diffuse scattering, each way"),
     "diffuse_orientation": ("", "diffuse axes: 1 along a, b, c; 0 along a-b, a+b, c"),
     "symmetrize_diffuse": ("", "average the diffuse scattering over the Laue group"),
-    "gamma_miller_units": ("", "diffuse_gamma in cells instead of angstrom"),
+    "gamma_miller_units": ("", "only False: diffuse_gamma is in angstrom; True is refused"),
     "isotropic.diffuse_gamma": ("", "one diffuse_gamma for three axes"),
     "isotropic.diffuse_sigma": ("", "one diffuse_sigma for three axes"),
     # --- counts
@@ -110,52 +109,27 @@ LIVE: dict[str, tuple[str, str]] = {
     "roi.trusted_range": ("ADU", "lowest and highest trusted value; else the file's"),
     "roi.mask_outside_trusted_range": ("", "leave out pixels beyond the trusted range"),
     "roi.mask_all_if_any_outside_trusted_range": ("", "leave out the whole box then"),
-    "try_strong_mask_only": ("", "fit only the pixels that spot finding marked"),
-    "dilate_strong_mask": ("pixel", "grow that mark by so many pixels"),
-    "mask_highest_values": ("pixel", "leave out the n brightest pixels of each box"),
-    "percentile_cut": ("percent", "leave out pixels darker than this percentile of their box"),
-    "remove_duplicate_hkl": ("", "leave out reflections whose index appears twice on a shot"),
+    "remove_duplicate_hkl": ("", "leave out reflections whose index appears twice in a lattice; True unless stated"),
     "min_spot": ("reflections", "shots with fewer boxes are not fitted"),
     "refiner.res_ranges": ("A", "resolution range of the boxes, such as 2-30"),
     "refiner.force_symbol": ("", "space group instead of the crystal's own"),
     # --- fit
     "method": ("", "minimiser; L-BFGS-B"),
-    "ftol": ("", "relative change of the target that ends the fit"),
     "maxiter": ("iterations", "most iterations, with lbfgs_maxiter the smaller of the two"),
     "lbfgs_maxiter": ("iterations", "most iterations"),
     "niter": ("hops", "repetitions from other starts; only 0 (none)"),
     "use_restraints": ("", "add the priors of centers and betas"),
     "ucell_edge_perc": ("percent", "cell edges stay within this of their start"),
     "ucell_ang_abs": ("degree", "cell angles stay within this of their start"),
-    # --- geometry
-    "refiner.panel_group_file": ("path", "text file with panel and group number in each line"),
-    "geometry.optimize": ("", "fit the detector"),
-    "geometry.input_pkl": ("path", "table of shots to fit together"),
-    "geometry.input_pkl_glob": ("path", "tables of shots to fit together, with wildcards"),
-    "geometry.refls_key": ("", "column of that table that names the .refl files"),
-    "geometry.first_n": ("shots", "only the first n rows of that table"),
-    "geometry.optimized_detector_name": ("", "name of the .expt with the fitted detector"),
-    "geometry.optimized_results_tag": ("", "tag of the shots' own fitted files"),
-    "geometry.min.panel_rotations": ("degree", "lower bounds: about normal, fast, slow axis"),
-    "geometry.max.panel_rotations": ("degree", "upper bounds: about normal, fast, slow axis"),
-    "geometry.min.panel_translations": ("mm", "lower bounds along x, y, z"),
-    "geometry.max.panel_translations": ("mm", "upper bounds along x, y, z"),
-    "geometry.betas.panel_rot": ("radian^2", f"prior variance of the rotations, {_RESTRAINT}"),
-    "geometry.betas.panel_xyz": ("m^2", f"prior variance of the shifts, {_RESTRAINT}"),
-    "geometry.betas.close_distances": ("m", "strength of the restraint on the spread of the panels' distances"),
-    "geometry.fix.panel_rotations": ("", "1 fixes: about normal, fast, slow axis"),
-    "geometry.fix.panel_translations": ("", "1 fixes: along x, y, z"),
     # --- run
     "mp.nproc": ("processes", "shots fitted at the same time, where nproc is not given"),
-    "logging.disable": ("", "no log"),
-    "logging.logfiles": ("", "write the log to a file in the output folder"),
-    "logging.logname": ("", "its name"),
+    "logging.disable": ("", "no log file in the output folder"),
     # --- ours
     "likelihood": ("", "of a pixel: gaussian (variance model + readout^2), poisson, or their convolution"),
     "background": ("", "planes by Poisson likelihood, robust at low counts, or the classic ones"),
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
-    "forward": ("", "how the model is summed"),
-    "inference": ("", "what is computed of the posterior"),
+    "forward": ("", "how the model is summed; only exact"),
+    "inference": ("", "what is computed of the posterior; only map"),
     "precision": ("", "of the model's arithmetic"),
     "device": ("", "where to compute; asking for a gpu that is not there is an error"),
     "automatic_scale": ("", "start G from a linear fit instead of init.G, unless best_pickle gives it"),
@@ -186,12 +160,12 @@ _MEANING = {
     "init": "start",
     "mins": "lower bound",
     "maxs": "upper bound",
-    "sigmas": "step scale of the minimiser",
+    "sigmas": "scale of the classic coordinates, which moves no optimum",
     "centers": f"prior mean, {_RESTRAINT}",
 }
 for _scope, _meaning in _MEANING.items():
     for _name, (_unit, _what) in _FITTED.items():
-        if _name != "ucell" or _scope in ("fix", "sigmas"):
+        if _name != "ucell" or _scope == "fix":
             LIVE[f"{_scope}.{_name}"] = ("" if _scope in ("fix", "sigmas") else _unit, f"{_meaning}: {_what}")
 for _name, (_unit, _what) in _FITTED.items():
     if _name != "ucell":
@@ -204,3 +178,4 @@ for _name in ("G", "Nabc", "diffuse_sigma", "diffuse_gamma"):
     LIVE[f"types.{_name}"] = ("", f"between bounds (ranged) or positive without bounds: {_FITTED[_name][1]}")
 LIVE["centers.Nvol"] = ("cells", f"prior mean of the block's number of cells, {_RESTRAINT}")
 LIVE["betas.Nvol"] = ("cells^2", f"prior variance of the block's number of cells, {_RESTRAINT}")
+LIVE.update(JOINT)

@@ -73,6 +73,16 @@ def _check_numbers(definition: Any, like: Any, name: str) -> None:
             )
 
 
+def _check_variables(definition: Any, name: str) -> None:
+    """Refuse ``$NAME``: the library would put the environment's value there, unseen by any record of the run."""
+    for word in definition.words:
+        if word.quote_token != "'" and "$" in word.value.replace("\\$", ""):
+            raise InputError(
+                f"{_where(definition)}: {bare(name)} = {_value(definition)}: variables are not put in; write the value "
+                "itself, or put text with a $ into single quotes"
+            )
+
+
 def _check_known(scope: Any, tree: Any, path: str = "") -> None:
     for child in scope.objects:
         if child.is_disabled:
@@ -82,6 +92,7 @@ def _check_known(scope: Any, tree: Any, path: str = "") -> None:
         if like is None:
             _raise_unknown(child, tree, name)
         elif child.is_definition:
+            _check_variables(child, name)
             _check_numbers(child, like, name)
         else:
             _check_known(child, like, name)
