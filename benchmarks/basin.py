@@ -70,16 +70,19 @@ def tutorial(folder: Path) -> Iterator[tuple[str, Parameters, Maker]]:
 
 def measure(shots: Iterator[tuple[str, Parameters, Maker]], n_per_shot: int) -> list[str]:
     """Rows of the table, and a line for the whole set."""
-    rows, reached, statuses, n = [], 0, Counter[str](), 0
+    rows, reached, statuses, n, done = [], 0, Counter[str](), 0, list[str]()
     for name, optimum, density in shots:
         at_optimum = density(optimum)
         reference = fit_map(at_optimum)
         fits: list[Fit] = []
         starts = []
         for seed in range(n_per_shot):
-            start = perturbed_start(optimum, 7919 * n_per_shot + seed, degrees=0.2, cell_percent=0.3, extreme=True)
+            start = perturbed_start(
+                optimum, 10_000 + 1_000 * len(done) + seed, degrees=0.2, cell_percent=0.3, extreme=True
+            )
             fits.append(fit_map(density(start)))
             starts.append(start)
+        done.append(name)
         target = np.array([fit.target for fit in fits])
         best = min(reference.target, target.min())
         good = target < best + WITHIN
