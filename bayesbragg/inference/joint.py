@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,10 @@ class Term(Protocol):
 
     def target(self, own: FloatArray, shared: FloatArray) -> float:
         """Sum over its shots of -(log likelihood + log prior of their own numbers)."""
+        ...
+
+    def value_and_grad(self, own: FloatArray, shared: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Target and its gradients in the own numbers (shape of `start`, or of one row) and in the shared ones."""
         ...
 
     def offsets(self, own: FloatArray, shared: FloatArray) -> FloatArray:
@@ -343,8 +347,3 @@ def _median(terms: Sequence[Term], state: JointState, comm: Communicator) -> flo
     if total[-1] == 0:
         return np.nan
     return float((np.searchsorted(total, 0.5 * total[-1]) + 0.5) / 1000.0)
-
-
-def as_array(value: Any) -> FloatArray:
-    """A float64 numpy array."""
-    return np.asarray(value, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from bayesbragg.forward import Parameters, window_holds
 from bayesbragg.forward.group_motion import group_rotation, move_rigidly
 from bayesbragg.forward.rotations import misorientation
-from bayesbragg.inference.joint import JointFit
+from bayesbragg.inference.joint import JointFit, Term
 from bayesbragg.inference.pixel_term import PixelTerm
 from bayesbragg.inference.schur import Blocks
 from bayesbragg.model import Crystal, Detector, Reflections, StructureFactors
@@ -24,6 +25,7 @@ from bayesbragg.priors.panels import SharedPrior
 
 __all__ = [
     "GeometryShot",
+    "LazyTerm",
     "ShotResult",
     "check_same_detector",
     "geometry_shot",
@@ -41,6 +43,31 @@ class GeometryShot:
 
     prepared: Prepared
     term: PixelTerm
+
+
+class LazyTerm:
+    """A term that is read from its files whenever it is visited and then forgotten.
+
+    Args:
+        term: read once already, for its start.
+        read: makes it again.
+    """
+
+    def __init__(self, term: PixelTerm, read: Callable[[], Term]) -> None:
+        self.start, self.step_limit, self._read = term.start, term.step_limit, read
+
+    def linearize(self, own: FloatArray, shared: FloatArray) -> list[Blocks]:
+        return self._read().linearize(own, shared)
+
+    def target(self, own: FloatArray, shared: FloatArray) -> float:
+        return self._read().target(own, shared)
+
+    def value_and_grad(self, own: FloatArray, shared: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        return self._read().value_and_grad(own, shared)
+
+    def offsets(self, own: FloatArray, shared: FloatArray) -> FloatArray:
+        # Progress is not worth another reading of the files.
+        return np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +133,11 @@ def check_detector(first: Detector, other: Detector, first_tag: str, other_tag: 
     same = first.n_panels == other.n_panels and all(
         np.allclose(getattr(first, name), getattr(other, name), atol=tolerance, rtol=0)
         for name, tolerance in (
-            ("origin_mm", 1e-4), ("fast", 1e-6), ("slow", 1e-6), ("pixel_size_mm", 1e-9), ("image_size", 0),
+            ("origin_mm", 1e-4),
+            ("fast", 1e-6),
+            ("slow", 1e-6),
+            ("pixel_size_mm", 1e-9),
+            ("image_size", 0),
         )  # fmt: skip
     )
     if not same:

@@ -1,0 +1,362 @@
+"""Refine one detector, and every shot's models with it, against the pixels of many shots.
+
+Input is the table of shots that `bayesbragg refine` or the classic program wrote (input_pkl: .pkl, .parquet, a run's folder, or
+wildcards in input_pkl_glob). Panel groups come from a panel group file, from the detector's hierarchy, or from a word
+(joint.groups). Parameters are read from PHIL files, --cmdlinePhil words and plain key=value words, the last winning.
+
+units: geometry.min and max, geometry.center: degree (about orthogonal, fast, slow axis) and millimetre (x, y, z);
+  geometry.betas: variances in radian^2 and metre^2, as the classic program takes them; with joint.beta_units=degree_mm
+  in degree^2 and millimetre^2. joint.*_sd: degree and millimetre.
+
+examples:
+  bayesbragg geometry-refine --phil geom.phil --cmdlinePhil optimized_detector_name=optGeo.expt \\
+      input_pkl=procBad/hopper_process_summary.pkl max_process=20 outdir=geom
+  bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom joint.groups=quadrants nproc=2
+  mpirun -n 8 bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom
+  bayesbragg refine process.phil exp_ref_spec_file=shots.txt outdir=again reference_geometry=geom/optGeo.expt
+
+output folder:
+  optGeo.expt (optimized_detector_name)    the detector, for DIALS and for reference_geometry=
+  TAG_refined.expt, TAG_indexed.refl       refined models and predictions of every shot
+  hopper_process_summary.pkl/.parquet      the table of shots, with the refined values
+  panels.csv, panels.h5                    motions of every group with error bars; the whole posterior covariance
+  shifts.png, error_bars.png, progress.png pictures
+  identifiability.txt                      what the data say, what the prior says
+  run.json, bayesbragg.log                 settings, versions, input hashes, every step
+  geometry_state.npz                       where a run that is killed goes on
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesbragg.cli.common import add_logging_arguments, provenance, set_up_logging, write_json
+from bayesbragg.model.errors import InputError
+
+if TYPE_CHECKING:
+    from bayesbragg.inference.communicator import Communicator
+    from bayesbragg.inference.joint import JointState
+    from bayesbragg.io.phil import ResolvedParameters
+    from bayesbragg.pipeline.geometry import ShotResult
+    from bayesbragg.pipeline.geometry_run import GeometryJob, GeometryResult, ShotRow
+
+__all__ = ["add_arguments", "run"]
+
+log = logging.getLogger("bayesbragg.geometry")
+DEFAULT_FOLDER = "geometry"
+IDX = "idx-"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="PHIL|KEY=VALUE", help="parameter files and single parameters")
+    parser.add_argument("--phil", action="append", default=[], help="a parameter file")
+    parser.add_argument(
+        "--cmdlinePhil",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="single parameters, as for the classic program",
+    )
+    parser.add_argument("--show-phil", action="store_true", help="print the resolved parameters and stop")
+    add_logging_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from bayesbragg.inference.communicator import run_local
+    from bayesbragg.io.phil import load_phil
+
+    files, overrides = list(arguments.phil), list(arguments.cmdlinePhil)
+    for word in arguments.words:
+        (overrides if "=" in word and not Path(word).exists() else files).append(word)
+    communicator = _mpi()
+    first = communicator is None or communicator.rank == 0
+    set_up_logging(None, quiet=arguments.quiet or not first, verbose=arguments.verbose)
+    parameters = load_phil(files, overrides, program="geometry", warn=first)
+    if arguments.show_phil:
+        print(parameters.resolved_text())
+        return 0
+    job = _job(parameters)
+    if first:
+        set_up_logging(job.folder, quiet=arguments.quiet, verbose=arguments.verbose)
+        log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
+    if communicator is not None:
+        result = _work(communicator, job, arguments.quiet)
+    else:
+        result = run_local(_work, min(parameters.n_processes, len(job.rows)), job, arguments.quiet)
+    if first:
+        _write(result, job, parameters)
+    return 0
+
+
+def _mpi() -> Communicator | None:
+    """The ranks of mpirun or srun; None where this is a single process."""
+    import os
+
+    if not any(name in os.environ for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "SLURM_PROCID")):
+        return None
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        return None
+    from bayesbragg.inference.communicator import MpiRanks
+
+    return MpiRanks(MPI.COMM_WORLD) if MPI.COMM_WORLD.Get_size() > 1 else None
+
+
+def _work(communicator: Communicator, job: GeometryJob, quiet: bool) -> GeometryResult:
+    """One process of the run."""
+    from bayesbragg.pipeline.geometry_run import refine_geometry
+
+    def show(state: JointState) -> None:
+        if communicator.rank == 0:
+            _print_step(state.trace[-2:] if state.iteration == 1 else state.trace[-1:], quiet)
+
+    def write_shot(place: int, result: ShotResult) -> None:
+        _write_shot(job, place, result)
+
+    return refine_geometry(communicator, job, show, write_shot)
+
+
+def _print_step(steps: list[Any], quiet: bool) -> None:
+    for step in steps:
+        text = (
+            f"step {step.number:3d}  target {step.target:16.3f}  sigma-Z {step.sigma_z:7.4f}  "
+            f"median offset {step.median_offset_px:6.3f} px"
+        )
+        if step.number:
+            text += f"  predicted decrease {step.predicted:10.4g}" + ("" if step.accepted else "  (not taken)")
+        log.info(text)
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _job(parameters: ResolvedParameters) -> GeometryJob:
+    from bayesbragg.pipeline.geometry_run import GeometryJob
+    from bayesbragg.pipeline.geometry_settings import geometry_settings
+
+    settings = geometry_settings(parameters)
+    rows = _rows(parameters)
+    for path in (settings.shots.factors.mtz, settings.shots.factors.pdb, settings.groups.file):
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: no such file; check the name, the working directory and the PHIL file's folder")
+    reference = parameters.path(
+        parameters.opt_det or parameters.stills.input.reference_geometry or parameters.refiner.reference_geom
+    )
+    folder = Path(parameters.outdir or DEFAULT_FOLDER)
+    return GeometryJob(settings, tuple(rows), folder, reference, parameters.device)
+
+
+def _rows(parameters: ResolvedParameters) -> list[ShotRow]:
+    """The shots of the table.
+
+    Raises:
+        InputError: no table, a row without files or with numbers that are none.
+    """
+    from bayesbragg.io.tables import read_table
+
+    geometry = parameters.geometry
+    given = geometry.input_pkl or geometry.input_pkl_glob
+    if not given:
+        raise InputError("no shots: give the table of an earlier run, input_pkl=FOLDER/hopper_process_summary.pkl")
+    source = parameters.path(given)
+    assert source is not None
+    table = read_table(source)
+    n = geometry.first_n
+    if parameters.max_process is not None and parameters.max_process >= 0:
+        n = parameters.max_process if n is None else min(n, parameters.max_process)
+    records = table.to_dict("records")[:n]
+    if not records:
+        raise InputError(f"{source}: no shots in it (after first_n and max_process)")
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for number, record in enumerate(records):
+        key = str(record.get("opt_exp_name") or record.get("exp_name"))
+        grouped.setdefault(key, []).append({str(k): v for k, v in record.items()} | {"_row": number})
+    return [_row(lattices, source, geometry.refls_key) for lattices in grouped.values()]
+
+
+def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRow:
+    from bayesbragg.pipeline.geometry_run import ShotRow
+    from bayesbragg.pipeline.shot_files import stem
+
+    first = lattices[0]
+    where = f"{source}: row {first['_row']}"
+    names = [first.get("opt_exp_name") or first.get("exp_name"), first.get(refls_key)]
+    for name, column in zip(names, ("exp_name", refls_key), strict=True):
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{where}: no file in column {column}; give the table of shots of an earlier run")
+    experiments, reflections = (_find(str(name), source, where) for name in names)
+    try:
+        start: dict[str, Any] = {
+            "n_abc": np.array([row["ncells"] for row in lattices], dtype=float).reshape(len(lattices), 3).tolist(),
+            "G": [float(row["spot_scales"]) for row in lattices],
+            "n_def": np.array([row.get("ncells_def", (0, 0, 0)) for row in lattices], dtype=float).tolist(),
+            "eta_deg": np.array(first.get("eta_abc", (0, 0, 0)), dtype=float).tolist(),
+            "lambda_offset_A": float(first.get("lam0", 0.0)),
+            "lambda_scale": float(first.get("lam1", 1.0)),
+            "gamma_A": np.array(first.get("diffuse_gamma", (1, 1, 1)), dtype=float).tolist(),
+            "sigma_A": np.array(first.get("diffuse_sigma", (0.01,) * 3), dtype=float).tolist(),
+            "b_factor_A2": float(first.get("B", 0.0) or 0.0),
+        }
+    except KeyError as error:
+        raise InputError(f"{where}: no column {error.args[0]!r}; give the table of shots of an earlier run") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: unreadable ({error}); give the table of shots of an earlier run") from None
+    flat = [v for value in start.values() for v in np.ravel(value)]
+    if not all(math.isfinite(v) for v in flat):
+        raise InputError(f"{where}: a start value is not a finite number; leave the row out or refine the shot again")
+    if float(first.get("lam1", 1.0)) <= 0:
+        raise InputError(f"{where}: lam1 = {first['lam1']} must be positive")
+    tag = str(first.get("tag") or stem(experiments)).removeprefix(IDX)
+    return ShotRow(tag, experiments, reflections, start)
+
+
+def _find(name: str, source: Path, where: str) -> Path:
+    """A file of the table: as named, else beside the table, with or without the classic prefix."""
+    path = Path(name)
+    folder = source if source.is_dir() else source.parent
+    candidates = [path, folder.parent / path, folder / path, folder / path.name]
+    candidates += [folder / path.name.removeprefix(IDX)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"{where}: {name}: no such file here or beside the table; run where the table's names hold")
+
+
+def _write_shot(job: GeometryJob, place: int, result: ShotResult) -> None:
+    from bayesbragg.io.experiments import read_experiments, write_experiments
+    from bayesbragg.io.reflections import write_reflections
+
+    row = job.rows[place]
+    experiments = read_experiments(row.experiments)
+    refined = [e.with_crystal(c) for e, c in zip(experiments, result.crystals, strict=True)]
+    write_experiments(refined, job.folder / f"{row.tag}_refined.expt")
+    write_reflections(result.reflections, job.folder / f"{row.tag}_indexed.refl")
+    parameters = result.parameters
+    write_json(
+        job.folder / f"{row.tag}_shot.json",
+        {
+            "spot_scales": parameters.scale.G.tolist(),
+            "ncells": parameters.mosaic.n_abc.tolist(),
+            "ncells_def": parameters.mosaic.n_def.tolist(),
+            "rotX": parameters.crystal.rot_xyz[:, 0].tolist(),
+            "rotY": parameters.crystal.rot_xyz[:, 1].tolist(),
+            "rotZ": parameters.crystal.rot_xyz[:, 2].tolist(),
+            "lam0": float(parameters.spectrum.offset_A),
+            "lam1": float(parameters.spectrum.scale),
+            "target": result.target,
+            "sigmaZ": result.sigma_z,
+            "n_boxes": result.n_boxes,
+        },
+    )
+
+
+def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParameters) -> None:
+    """Everything that the run as a whole has found."""
+    from bayesbragg.diagnostics.geometry_plots import error_bars_plot, progress_plot, shifts_plot
+    from bayesbragg.diagnostics.identifiability import identifiability_text
+    from bayesbragg.io.experiments import read_experiments, write_experiments
+    from bayesbragg.io.geometry_results import write_posterior
+    from bayesbragg.pipeline.geometry import moved_detector, panel_table
+    from bayesbragg.pipeline.geometry_run import fit_record
+
+    fit, prior, grouping, folder = result.fit, result.prior, result.grouping, job.folder
+    detector = moved_detector(result.detector, grouping, fit.shared)
+    name = Path(parameters.geometry.optimized_detector_name).name
+    first = read_experiments(job.rows[0].experiments)[0]
+    write_experiments([first.with_detector(detector)], folder / name)
+    for row in job.rows:
+        path = folder / f"{row.tag}_refined.expt"
+        write_experiments([e.with_detector(detector) for e in read_experiments(path)], path)
+    _write_table(job, parameters, fit)
+    rows = panel_table(fit, prior, grouping, result.reflections_of_group)
+    lines = [",".join(rows[0]), *(",".join(f"{v:.9g}" for v in row.values()) for row in rows)]
+    units = "# rotations in radian, shifts in metre; *_sd is the posterior, *_prior_sd the prior standard deviation"
+    (folder / "panels.csv").write_text("\n".join([units, *lines]) + "\n", encoding="utf-8")
+    write_posterior(
+        folder / "panels.h5",
+        names=prior.names,
+        units=prior.units,
+        arrays={
+            "mean": fit.shared,
+            "covariance": fit.covariance,
+            "prior_mean": prior.mean,
+            "prior_covariance": fit.prior_covariance,
+            "free": prior.free,
+            "group_of_panel": grouping.group,
+            "group_labels": grouping.labels,
+            "reference_mm": grouping.reference_mm,
+            "axes_of_panel": grouping.axes,
+            "reflections_of_group": result.reflections_of_group,
+        },
+        attributes={
+            "prior": "\n".join(prior.text), "target": fit.target, "status": fit.status.value, "reason": fit.reason,
+            "rotation_reference": grouping.rotation_reference,
+        },
+    )  # fmt: skip
+    report = ["prior of the panel groups:", *(f"  {line}" for line in prior.text), *identifiability_text(fit, prior)]
+    (folder / "identifiability.txt").write_text("\n".join(report) + "\n", encoding="utf-8")
+    shifts_plot(folder / "shifts.png", result.detector, detector, grouping, result.reflections_of_group)
+    error_bars_plot(folder / "error_bars.png", fit, prior, grouping, result.reflections_of_group)
+    progress_plot(folder / "progress.png", fit)
+    inputs = [path for row in job.rows for path in (row.experiments, row.reflections)]
+    inputs += [p for p in (job.settings.shots.factors.mtz, job.settings.groups.file) if p is not None]
+    record = provenance(configuration={"phil": parameters.resolved_text()}, inputs=inputs, seed=None)
+    record["fit"] = fit_record(fit)
+    record["resumed_at_step"] = result.resumed
+    write_json(folder / "run.json", record)
+    for line in report:
+        log.info(line)
+    print("\n".join(report))
+    print(f"{fit.status.value}: {fit.reason}; target {fit.target:.3f} from {fit.start_target:.3f} in "
+          f"{fit.iterations} steps, {fit.seconds:.1f} s; sigma-Z {fit.sigma_z:.4f}")  # fmt: skip
+    if fit.at_bound:
+        print(f"at a bound: {', '.join(fit.at_bound)}")
+    print(f"the detector is {folder / name}")
+
+
+def _write_table(job: GeometryJob, parameters: ResolvedParameters, fit: Any) -> None:
+    """The rows that came in, with what the joint fit changed: crystals and files."""
+    from bayesbragg.io.experiments import read_experiments
+    from bayesbragg.io.tables import read_table, write_table
+
+    source = parameters.path(parameters.geometry.input_pkl or parameters.geometry.input_pkl_glob)
+    assert source is not None
+    table = read_table(source)
+    records = []
+    wanted = {row.experiments.name: row for row in job.rows}
+    lattice: dict[str, int] = {}
+    for record in table.to_dict("records"):
+        name = Path(str(record.get("opt_exp_name") or record.get("exp_name"))).name
+        row = wanted.get(name) or wanted.get(name.removeprefix(IDX))
+        if row is None:
+            continue
+        number = lattice.get(row.tag, 0)
+        lattice[row.tag] = number + 1
+        expt = job.folder / f"{row.tag}_refined.expt"
+        crystal = read_experiments(expt)[number].crystal
+        assert crystal is not None
+        shot = _numbers(job.folder, row.tag, number)
+        records.append({
+            **record, **shot, "tag": row.tag,
+            "Amats": tuple(float(v) for v in crystal.A_reciprocal.reshape(-1)),
+            **{k: float(v) for k, v in zip(("a", "b", "c", "al", "be", "ga"), crystal.cell, strict=True)},
+            "exp_name": str(expt), "opt_exp_name": str(expt),
+            "stage1_refls": str(job.folder / f"{row.tag}_indexed.refl"),
+            "status": fit.status.value, "reason": fit.reason,
+        })  # fmt: skip
+
+    write_table(type(table)(records), job.folder)
+
+
+def _numbers(folder: Path, tag: str, lattice: int) -> dict[str, Any]:
+    import json
+
+    document = json.loads((folder / f"{tag}_shot.json").read_text(encoding="utf-8"))
+    return {name: values[lattice] if isinstance(values, list) else values for name, values in document.items()}
