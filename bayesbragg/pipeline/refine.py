@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,20 +9,18 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.forward import Options, Parameters, Scene, build_scene, expected_photons, window_holds
+from bayesbragg.forward import Options, Parameters, Scene, expected_photons, window_holds
 from bayesbragg.forward.centroid import own_reflection_centroids
-from bayesbragg.forward.diffuse import DiffuseModel
-from bayesbragg.forward.psf import fibre_kernel
 from bayesbragg.forward.rotations import misorientation
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.map import fit_map
-from bayesbragg.model import Crystal, Detector, Shot, Spectrum, StructureFactors
+from bayesbragg.model import Crystal, Detector, Shot, StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit
-from bayesbragg.pipeline.settings import ModelSettings, RefineSettings, StartValues
+from bayesbragg.pipeline.settings import RefineSettings, StartValues
 from bayesbragg.pipeline.still import Still
+from bayesbragg.pipeline.still_model import model_options, still_scene
 from bayesbragg.priors import CellConstraint, Fixed, Layout, Priors, Shared, make_layout
-from bayesbragg.stills.oversampling import automatic_oversample
 from bayesbragg.stills.shot import BoxReport, make_shot
 
 __all__ = ["Prepared", "Refined", "prepare", "refine_still"]
@@ -127,9 +124,9 @@ def prepare(
     first = start if start is not None else _start(settings.start, cell, len(crystals))
     priors = settings.priors if start is None else _from_there(settings.priors)
     layout, base = make_layout(priors, first, constraint)
-    options = _options(settings.model, base, still, layout)
+    options = model_options(settings.model, base, still, layout)
     padded = shot.padded()
-    scene = _scene(still, crystals, padded, factors, base, options, settings.model, laue_rotations)
+    scene = still_scene(still, crystals, padded, factors, base, options, settings.model, laue_rotations)
     density = LogDensity(expected_photons, scene, options, padded, layout, base, settings.likelihood)
     return Prepared(replace(still, experiments=still.experiments[: len(crystals)]), shot, report, options, scene,
                     density, layout, base)  # fmt: skip
@@ -155,7 +152,7 @@ def refine_still(
         if window_holds(parameters, prepared.scene):
             break
         # The spots have moved beyond the structure factors around them: look these up anew and go on from there.
-        scene = _scene(prepared.still, prepared.still.crystals, prepared.shot.padded(), factors, parameters,
+        scene = still_scene(prepared.still, prepared.still.crystals, prepared.shot.padded(), factors, parameters,
                        prepared.options, settings.model, laue_rotations)  # fmt: skip
         layout = prepared.layout.with_start(fit.values)
         density = LogDensity(expected_photons, scene, prepared.options, prepared.shot.padded(), layout,
@@ -210,94 +207,6 @@ def _start(values: StartValues, cell: FloatArray, n_lattices: int) -> Parameters
         gamma_A=values.diffuse_gamma_A,
         sigma_A=values.diffuse_sigma_A,
     )
-
-
-def _options(model: ModelSettings, base: Parameters, still: Still, layout: Layout) -> Options:
-    oversample = model.oversample
-    if oversample == 0:
-        detector = still.detector
-        panel = int(np.argmin(np.linalg.norm(detector.origin_mm, axis=1)))
-        distance = float(np.dot(detector.origin_mm[panel], detector.normal[panel]))
-        oversample = automatic_oversample(
-            base.mosaic.n_abc.max(axis=0),
-            base.crystal.cell[:3],
-            still.spectrum.mean_wavelength_A,
-            distance,
-            float(detector.pixel_size_mm[panel, 0]),
-        )
-    spread: str = "none"
-    if model.n_mosaic > 1:
-        spread = "isotropic" if model.isotropic_spread else "anisotropic"
-    uses_b = float(base.scale.b_factor_A2) != 0.0 or any(site.prior == "B" for site in layout.sites)
-    return Options(
-        oversample=oversample,
-        sensor_layers=1 if model.thin_sensor else model.sensor_layers,
-        block_scale=model.block_scale,
-        spread=spread,  # type: ignore[arg-type]
-        diffuse=model.diffuse,
-        diffuse_stencil=model.diffuse_stencil if model.diffuse else 0,
-        b_factor=uses_b,
-        point_spread=model.psf_fwhm_um is not None,
-        precision=model.precision,
-    )
-
-
-def _scene(
-    still: Still,
-    crystals: Sequence[Crystal],
-    shot: Shot,
-    factors: StructureFactors,
-    base: Parameters,
-    options: Options,
-    model: ModelSettings,
-    laue_rotations: FloatArray | None,
-) -> Scene:
-    detector, spectrum = still.detector, still.spectrum
-    thick, attenuation = _sensor(detector, model)
-    layers = options.sensor_layers
-    kernel = None
-    if model.psf_fwhm_um is not None:
-        kernel = fibre_kernel(model.psf_fwhm_um, float(detector.pixel_size_mm[0, 0]) * 1e3, model.psf_radius)
-    diffuse = None
-    if options.diffuse:
-        rotations = np.eye(3)[None] if laue_rotations is None or not model.symmetrize_diffuse else laue_rotations
-        diffuse = DiffuseModel(rotations @ _principal_axes(model.diffuse_orientation))
-    return build_scene(
-        detector,
-        still.experiments[0].beam,
-        Spectrum(spectrum.wavelengths_A, spectrum.photons * model.init_scale),
-        crystals,
-        shot,
-        factors,
-        base,
-        options,
-        beam_size_mm=model.beam_size_mm,
-        kahn_factor=1.0 if model.kahn == "classic" else None,
-        n_mosaic=model.n_mosaic,
-        mosaic_seed=model.seed,
-        diffuse=diffuse,
-        thickstep_mm=thick / max(layers - 1, 1),
-        attenuation_length_mm=attenuation,
-        kernel=kernel,
-    )
-
-
-def _sensor(detector: Detector, model: ModelSettings) -> tuple[float, float]:
-    """Thickness and attenuation length, millimetre; zeros for a thin sensor."""
-    if model.thin_sensor:
-        return 0.0, 0.0
-    thick = float(detector.thickness_mm[0]) if model.thick_mm is None else model.thick_mm
-    mu = float(detector.attenuation_per_mm[0])
-    attenuation = (1.0 / mu if mu > 0 else 0.0) if model.attenuation_mm is None else model.attenuation_mm
-    return thick, attenuation
-
-
-def _principal_axes(orientation: int) -> FloatArray:
-    """Axes of the diffuse model: 1 along a, b, c; 0 along a - b, a + b, c."""
-    if orientation == 1:
-        return np.eye(3)
-    r = np.sqrt(0.5)
-    return np.array([[r, -r, 0.0], [r, r, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _finish(prepared: Prepared, fit: Fit, parameters: Parameters) -> Refined:
