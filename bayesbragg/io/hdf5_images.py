@@ -103,6 +103,10 @@ class Hdf5Reader:
             panels = [data] if data.ndim == 2 else list(data)
             return panels, _spectrum(file, path, index, images.shape[0])
 
+    def experiment(self, path: Path, index: int) -> Experiment:
+        """Beam and detector that the attributes state; see `read_image_experiment`."""
+        return read_image_experiment(path, index)
+
 
 def _literal(images: Any, key: str, path: Path) -> Any:
     text = images.attrs.get(key)

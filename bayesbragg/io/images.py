@@ -2,11 +2,13 @@
 
 A reader is an object with ``accepts(path)`` and ``read(path, index)``, which returns the panels and the spectrum of an
 image. Readers of other packages are found through the entry point group ``bayesbragg.image_readers`` and asked first.
+A reader whose format states the geometry has ``experiment(path, index)`` besides.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +20,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.io.hdf5_images import Hdf5Reader, read_image_experiment
+from bayesbragg.io.cbf_images import CbfReader
+from bayesbragg.io.hdf5_images import Hdf5Reader
 from bayesbragg.io.masks import read_mask
 from bayesbragg.model.beam import Spectrum
 from bayesbragg.model.detector import Detector
 from bayesbragg.model.errors import InputError
-from bayesbragg.model.experiment import ImageReference
+from bayesbragg.model.experiment import Experiment, ImageReference
 from bayesbragg.model.image import Image
 from bayesbragg.model.reflections import Reflections, Shoebox
 
@@ -125,7 +128,7 @@ def image_readers() -> tuple[ImageReader, ...]:
         except Exception as error:
             # A broken plug-in must not keep the others from being used.
             log.warning("image reader %s cannot be used: %s", entry.name, error)
-    return (*found, Hdf5Reader(), FabioReader())
+    return (*found, Hdf5Reader(), CbfReader(), FabioReader())
 
 
 def _cut(data: npt.NDArray[Any], detector: Detector) -> list[npt.NDArray[Any]]:
@@ -136,6 +139,36 @@ def _cut(data: npt.NDArray[Any], detector: Detector) -> list[npt.NDArray[Any]]:
         f, s = (int(x) for x in panel.get("raw_image_offset", (0, 0)))
         pieces.append(data[s : s + n_slow, f : f + n_fast])
     return pieces
+
+
+def _reader_of(path: Path) -> ImageReader:
+    reader = next((r for r in image_readers() if r.accepts(path)), None)
+    if reader is None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; expected an image; check the image path in the experiment list")
+        raise InputError(f"{path}: no reader knows this format; expected HDF5 with 'images', or CBF, TIFF, MarCCD, EDF")
+    return reader
+
+
+def read_image_experiment(path: str | os.PathLike[str], index: int = 0) -> Experiment:
+    """The experiment (beam, detector, image; no crystal) that an image file describes itself.
+
+    Args:
+        path: image file.
+        index: number of the image, 0 for the first.
+
+    Raises:
+        InputError: missing or damaged file, wrong index, or a format or header without geometry.
+    """
+    path = Path(os.path.abspath(path))
+    describe = getattr(_reader_of(path), "experiment", None)
+    if describe is None:
+        raise InputError(
+            f"{path}: this format states no detector geometry (distance, pixel size, beam centre, wavelength are "
+            "missing); give an experiment list (.expt) for the image"
+        )
+    experiment: Experiment = describe(path, index)
+    return experiment
 
 
 def read_image(reference: ImageReference, detector: Detector) -> Image:
@@ -152,12 +185,7 @@ def read_image(reference: ImageReference, detector: Detector) -> Image:
             detector, or an image without a single number.
     """
     path = Path(reference.path)
-    reader = next((r for r in image_readers() if r.accepts(path)), None)
-    if reader is None:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; expected an image; check the image path in the experiment list")
-        raise InputError(f"{path}: no reader knows this format; expected HDF5 with 'images', or CBF, TIFF, MarCCD, EDF")
-    panels, spectrum = reader.read(path, reference.index)
+    panels, spectrum = _reader_of(path).read(path, reference.index)
     expected = [(int(slow), int(fast)) for fast, slow in detector.image_size]
     if len(panels) == 1 and len(expected) > 1:
         panels = _cut(panels[0], detector)

@@ -172,7 +172,7 @@ def fresh_readers() -> Iterator[None]:
     image_readers.cache_clear()
 
 
-def test_readers_of_other_packages(monkeypatch: Any, fresh_readers: None, tmp_path: Path, detector: Detector) -> None:
+def test_readers_of_other_packages(monkeypatch: Any, detector: Detector, fresh_readers: None, tmp_path: Path) -> None:
     class Mine:
         def accepts(self, path: Path) -> bool:
             return path.suffix == ".mine"

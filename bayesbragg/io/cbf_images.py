@@ -1,0 +1,164 @@
+"""Full CBF images: the pixels through CBFlib, one file one image; the geometry is that of the header.
+
+The arrays of a file may be cut into sections, one per panel. Sizes and checksums of the binary sections are verified
+here before CBFlib sees them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import mmap
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.io.cbf_geometry import beam_document, detector_document, sections, table
+from bayesbragg.io.detectors import detector_from_document
+from bayesbragg.io.experiments import beam_from_document
+from bayesbragg.model.beam import Spectrum
+from bayesbragg.model.errors import InputError
+from bayesbragg.model.experiment import Experiment, ImageReference
+
+__all__ = ["CbfReader"]
+
+START = b"\x0c\x1a\x04\xd5"
+HEADER_BYTES = 1 << 20
+INTEGERS = {"signed 32-bit integer": "<i4", "unsigned 32-bit integer": "<u4"}
+INTEGERS |= {"signed 16-bit integer": "<i2", "unsigned 16-bit integer": "<u2"}
+REALS = {"signed 64-bit real IEEE": "<f8", "signed 32-bit real IEEE": "<f4"}
+
+
+class CbfReader:
+    """Reads CBF files with a full imgCIF header: one or many panels, packed or byte-offset compression."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the file is a CBF that states the axes of its detector."""
+        try:
+            with path.open("rb") as file:
+                if not file.read(8).startswith(b"###CBF"):
+                    return False
+                return b"_diffrn_detector_axis." in file.read(HEADER_BYTES)
+        except OSError:
+            return False
+
+    def read(self, path: Path, index: int) -> tuple[list[npt.NDArray[Any]], Spectrum | None]:
+        """The panels ``(slow, fast)`` in the order of the file's sections; CBF states no spectrum.
+
+        Raises:
+            InputError: damaged file, wrong checksum, an index other than 0, or a type of number that is not known.
+        """
+        if index != 0:
+            raise InputError(f"{path}: image {index} was asked for, a CBF has 1 (the first is 0)")
+        handle = _opened(path)
+        try:
+            arrays = _arrays(handle)
+            parts = sections(handle).values()
+            panels = [arrays[name][where].reshape(arrays[name][where].shape[-2:]) for name, where in parts]
+            return panels or [a.reshape(a.shape[-2:]) for a in arrays.values()], None
+        except Exception as error:
+            # CBFlib raises plain Exception for whatever is wrong, besides what wrong values lead to here.
+            raise _damaged(path, error) from None
+
+    def experiment(self, path: Path, index: int) -> Experiment:
+        """Beam and detector that the header states, and the image.
+
+        Raises:
+            InputError: damaged file, or a header without wavelength, axes or pixel sizes.
+        """
+        if index != 0:
+            raise InputError(f"{path}: image {index} was asked for, a CBF has 1 (the first is 0)")
+        handle = _opened(path)
+        try:
+            detector = detector_from_document(detector_document(handle))
+            beam = beam_from_document(beam_document(handle))
+        except Exception as error:
+            # CBFlib raises plain Exception for whatever is wrong, besides what wrong values lead to here.
+            raise _damaged(path, error) from None
+        return Experiment("", beam, detector, None, ImageReference(path))
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return InputError(
+        f"{path}: {' '.join(reason.split())[:160]}; expected a CBF with a full header; copy it again, or give an "
+        "experiment list (.expt)"
+    )
+
+
+def _opened(path: Path) -> Any:
+    """CBFlib's handle of a file whose binary sections are whole."""
+    import pycbf
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a CBF image; check the image path")
+    _verify(path)
+    handle: Any = pycbf.cbf_handle_struct()  # type: ignore[no-untyped-call]
+    try:
+        handle.read_widefile(str(path).encode(), pycbf.MSG_DIGEST)
+    except Exception as error:
+        # CBFlib's binding raises plain Exception for whatever is wrong.
+        raise _damaged(path, ValueError(str(error))) from None
+    return handle
+
+
+def _verify(path: Path) -> None:
+    """Refuse files that end too early or whose data do not have the checksum that they state."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at, count = 0, 0
+        while (begin := data.find(b"--CIF-BINARY-FORMAT-SECTION--", at)) >= 0:
+            start = data.find(START, begin)
+            head = data[begin : max(start, begin)]
+            size = re.search(rb"X-Binary-Size:\s*(\d+)", head)
+            if size is None or start + 4 + int(size[1]) > len(data):
+                raise InputError(
+                    f"{path}: binary section {count + 1} of the CBF is not whole ({len(data)} bytes in all); "
+                    "the file is cut short, copy it again"
+                )
+            stop = start + 4 + int(size[1])
+            digest = re.search(rb"Content-MD5:\s*(\S+)", head)
+            stated = digest[1] if digest else b""
+            found = base64.b64encode(hashlib.md5(data[start + 4 : stop], usedforsecurity=False).digest())
+            if stated and stated != found:
+                raise InputError(
+                    f"{path}: binary section {count + 1} has checksum {found.decode()}, not the "
+                    f"{stated.decode(errors='replace')} that its header states; copy the file again"
+                )
+            at = data.find(b"--CIF-BINARY-FORMAT-SECTION----", stop)
+            count += 1
+            if at < 0:
+                raise InputError(f"{path}: binary section {count} has no end; the file is cut short, copy it again")
+            at += 1 + len(b"--CIF-BINARY-FORMAT-SECTION--")
+        if not count:
+            raise InputError(f"{path}: no binary section; the file is cut short, or holds a header only")
+
+
+def _arrays(handle: Any) -> dict[str, npt.NDArray[Any]]:
+    """Every binary array by name, with its slowest axis first."""
+    kinds = {row["id"]: row["encoding_type"] for row in table(handle, "array_structure")}
+    names = [row["array_id"] for row in table(handle, "array_data", skip="data")]
+    if not names:
+        raise ValueError("no binary data")
+    arrays = {}
+    handle.find_category(b"array_data")
+    handle.find_column(b"data")
+    for number, name in enumerate(names):
+        handle.select_row(number)
+        kind = kinds[name]
+        if kind not in INTEGERS and kind not in REALS:
+            raise ValueError(f"array {name} holds {kind!r}, which is not read")
+        try:
+            if kind in REALS:
+                shape = handle.get_realarrayparameters_wdims_fs()[5:8]
+                data: npt.NDArray[Any] = np.frombuffer(handle.get_realarray_as_string(), REALS[kind])
+            else:
+                shape = handle.get_integerarrayparameters_wdims_fs()[9:12]
+                data = np.frombuffer(handle.get_integerarray_as_string(), INTEGERS[kind])
+        except Exception as error:
+            # Whatever CBFlib complains about while it unpacks.
+            raise ValueError(f"array {name}: {error}") from None
+        arrays[name] = data.reshape([n for n in reversed(shape) if n > 0])
+    return arrays
