@@ -1,0 +1,202 @@
+"""Laplace's approximation, corrected: a Gaussian about the mode, and importance weights that make it the posterior.
+
+The Gaussian lives in the coordinates without bounds (`bayesbragg.inference.unbounded`), at the mode of the density
+there; its precision is the expected Fisher information with the priors' curvature, or the exact second derivative on
+request. About 2,000 draws from it are weighted by target over Gaussian, smoothed by `bayesbragg.inference.psis`, whose
+k-hat is the verdict. Means, standard deviations and covariances are those of the weighted draws.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.inference.density import LogDensity
+from bayesbragg.inference.psis import Smoothed, resample, smooth
+from bayesbragg.inference.unbounded import Target, hessian, potentials, shot_target, value_and_grad
+from bayesbragg.inference.verdict import judge_weights
+from bayesbragg.model.errors import InputError
+from bayesbragg.model.fit import Fit
+from bayesbragg.model.posterior import Posterior
+
+__all__ = ["Gaussian", "LaplaceOptions", "find_mode", "laplace", "near_bounds", "target_of_fit"]
+
+FloatArray = npt.NDArray[np.float64]
+
+NEAR_SDS = 3.0
+"""A parameter is near a bound if its Gaussian reaches it within this many standard deviations."""
+LONGEST_STEP = 4.0
+"""Largest change of a bounded parameter's coordinate in one step."""
+
+
+@dataclass(frozen=True)
+class LaplaceOptions:
+    """How to approximate.
+
+    Attributes:
+        n_draws: draws from the Gaussian, and of the result.
+        exact_hessian: the exact second derivative in place of the expected one.
+        at_once: forward models in memory together; 1 is fastest on a CPU.
+        max_steps, tolerance: of the search for the mode: steps, and the length of the Newton step, in standard
+            deviations, that ends it.
+    """
+
+    n_draws: int = 2000
+    exact_hessian: bool = False
+    at_once: int = 1
+    max_steps: int = 25
+    tolerance: float = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A Gaussian in the coordinates without bounds.
+
+    Attributes:
+        centre: ``(n,)``.
+        factor: F with covariance F F^T, ``(n, n)``.
+        evaluations: that it took to find it.
+    """
+
+    centre: FloatArray
+    factor: FloatArray
+    evaluations: int
+
+    @property
+    def covariance(self) -> FloatArray:
+        return np.asarray(self.factor @ self.factor.T)
+
+
+def target_of_fit(density: LogDensity, fit: Fit) -> Target:
+    """The posterior of a fitted shot, to be explored from its best fit.
+
+    Raises:
+        InputError: the fit failed: there is no best fit to start from.
+    """
+    if not np.all(np.isfinite(fit.information)) or not np.all(np.isfinite(fit.values)):
+        raise InputError(f"the fit {fit.status.value} ({fit.reason}): a posterior starts from a best fit; refine it first")
+    return shot_target(density, fit.values)
+
+
+def _factor(curvature: FloatArray) -> FloatArray:
+    """F with F F^T = curvature^-1; directions without curvature get the smallest that is safe."""
+    diagonal = np.abs(np.diag(curvature))
+    positive = diagonal[diagonal > 0]
+    scale = np.sqrt(np.where(diagonal > 0, diagonal, positive.min() if len(positive) else 1.0))
+    values, vectors = np.linalg.eigh(curvature / np.outer(scale, scale))
+    # The absolute value turns a saddle into a valley: a search leaves it downhill.
+    return np.asarray(vectors / np.sqrt(np.maximum(np.abs(values), 1e-10)) / scale[:, None])
+
+
+def _curvature(target: Target, y: FloatArray, exact: bool) -> FloatArray:
+    if exact or target.curvature is None:
+        return np.asarray(hessian(y, target.data, target.potential))
+    return target.curvature(y)
+
+
+def find_mode(target: Target, options: LaplaceOptions | None = None) -> Gaussian:
+    """The mode of U from the target's start, by damped Newton steps, and the Gaussian there."""
+    options = options or LaplaceOptions()
+    y = np.asarray(target.start, dtype=np.float64)
+    value, gradient = _evaluate(target, y)
+    evaluations = 1
+    bounded = np.zeros(len(y), dtype=bool) if target.bounds is None else target.bounds.bounded()
+    if not math.isfinite(value):
+        raise InputError("the posterior density is not a finite number at the best fit; check pixels, priors and bounds")
+    for _ in range(options.max_steps):
+        factor = _factor(_curvature(target, y, options.exact_hessian))
+        evaluations += 1
+        newton = factor.T @ gradient
+        if float(np.linalg.norm(newton)) < options.tolerance:
+            break
+        step = -factor @ newton
+        # Far out beside a bound the density is exponential and the Gaussian's step means little.
+        length = min(1.0, LONGEST_STEP / max(float(np.max(np.abs(step), where=bounded, initial=0.0)), 1e-300))
+        while length > 1e-4:
+            trial, slope = _evaluate(target, y + length * step)
+            evaluations += 1
+            if math.isfinite(trial) and trial < value - 1e-4 * length * float(newton @ newton):
+                y, value, gradient = y + length * step, trial, slope
+                break
+            length *= 0.4
+        else:
+            break
+    return Gaussian(y, _factor(_curvature(target, y, options.exact_hessian)), evaluations + 1)
+
+
+def _evaluate(target: Target, y: FloatArray) -> tuple[float, FloatArray]:
+    value, gradient = value_and_grad(y, target.data, target.potential)
+    return float(value), np.asarray(gradient)
+
+
+def near_bounds(target: Target, gaussian: Gaussian) -> tuple[str, ...]:
+    """Parameters whose values lie within a few standard deviations of a bound."""
+    if target.bounds is None:
+        return ()
+    low, high = np.asarray(target.bounds.low), np.asarray(target.bounds.high)
+    sd = np.sqrt(np.diag(gaussian.covariance))
+    ends = target.to_values(np.stack([gaussian.centre, gaussian.centre - sd, gaussian.centre + sd]))
+    spread = 0.5 * np.abs(ends[2] - ends[1])
+    close = np.minimum(ends[0] - low, high - ends[0]) < NEAR_SDS * spread
+    return tuple(name for name, flag in zip(target.names, close, strict=True) if flag)
+
+
+def laplace(
+    target: Target, options: LaplaceOptions | None = None, *, seed: int = 0, gaussian: Gaussian | None = None
+) -> Posterior:
+    """The posterior by a Gaussian with importance weights.
+
+    Args:
+        target: of a shot (`target_of_fit`) or of any NumPyro model (`bayesbragg.inference.numpyro_model.model_target`).
+        options: how to approximate.
+        seed: of the draws.
+        gaussian: one that was found before.
+
+    Returns:
+        One chain of equally weighted draws, resampled from the weighted ones, and the verdict of k-hat.
+    """
+    options = options or LaplaceOptions()
+    if options.n_draws < 100:
+        raise InputError(f"n_draws = {options.n_draws}: k-hat needs at least 100 draws; 2000 is usual")
+    clock = time.perf_counter()
+    gaussian = gaussian or find_mode(target, options)
+    generator = np.random.default_rng(seed)
+    z = generator.standard_normal((options.n_draws, len(gaussian.centre)))
+    y = gaussian.centre + z @ gaussian.factor.T
+    energy = np.asarray(potentials(y, target.data, target.potential, options.at_once))
+    smoothed: Smoothed = smooth(-energy + 0.5 * np.sum(z**2, axis=1))
+    values = target.to_values(y)
+    w = smoothed.weights
+    mean = w @ values
+    deviation = values - mean
+    covariance = (deviation * w[:, None]).T @ deviation
+    rows = resample(w, options.n_draws, generator)
+    determinant = float(np.linalg.slogdet(gaussian.factor)[1])
+    evidence = smoothed.log_evidence + determinant + 0.5 * len(gaussian.centre) * math.log(2 * math.pi)
+    return Posterior(
+        method="laplace",
+        names=target.names,
+        units=target.units,
+        draws=values[rows][None],
+        log_density=-energy[rows][None],
+        sample_stats={"weight": w[rows][None]},
+        verdict=judge_weights(smoothed, near_bounds(target, gaussian)),
+        mode=target.to_values(target.start[None])[0],
+        mean=mean,
+        sd=np.sqrt(np.diag(covariance)),
+        covariance=covariance,
+        evaluations=gaussian.evaluations + options.n_draws,
+        seed=seed,
+        seconds=time.perf_counter() - clock,
+        settings={
+            "n_draws": options.n_draws,
+            "exact_hessian": options.exact_hessian,
+            "k_hat": smoothed.k_hat,
+            "effective_draws": smoothed.effective,
+            "log_evidence": evidence,
+        },
+    )
