@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.scipy.special import erfinv
+from jax.scipy.special import erf, erfinv
 
+from bayesbragg.forward.options import Spread
 from bayesbragg.forward.rotations import axis_rotation
 
-__all__ = ["MosaicSamples", "block_matrix", "mosaic_rotations", "sample_axes"]
+__all__ = ["MosaicSamples", "angular_covariance", "block_matrix", "mosaic_rotations", "sample_axes"]
 
 Array = Any
 
@@ -57,22 +58,58 @@ def block_matrix(n_abc: Array, n_def: Array) -> Array:
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def mosaic_rotations(
-    samples: MosaicSamples, eta_deg: Array, spread: Literal["none", "isotropic", "anisotropic"]
-) -> Array:
+def angular_covariance(samples: MosaicSamples, eta: Array, spread: Spread) -> Array:
+    """Covariance of the rotation vector of a Gaussian spread in the lab, ``(3, 3)``, in units of eta squared.
+
+    Isotropic: eta[0]^2 times the identity. Anisotropic: independent rotations about a, b and c with standard deviations
+    eta, sum over the axes of eta_x^2 a_x a_x^T.
+    """
+    if spread == "gaussian_isotropic":
+        return eta[0] ** 2 * jnp.eye(3)
+    axes = samples.cell_directions
+    return (axes * (eta**2)[:, None]).T @ axes
+
+
+def mosaic_rotations(samples: MosaicSamples, eta_deg: Array, spread: Spread) -> Array:
     """Rotations W_m in the order +angle, -angle of each axis, ``(n_samples, 3, 3)``; the identity without spread.
 
     Isotropic: every axis has width eta_deg[0]. Anisotropic: the width about an axis v is |v . T v|^(-1/2) with
-    T = S diag(1/eta^2) S^-1 and S the matrix whose columns are the directions of a, b, c.
+    T = S diag(1/eta^2) S^-1 and S the matrix whose columns are the directions of a, b, c. The angle is half-normal.
+    Gaussian spreads: the axis times a radius with the distribution of a normal vector's length (chi, three degrees of
+    freedom) is mapped to the spread's own covariance.
     """
     if spread == "none":
         return jnp.eye(3)[None]
-    if spread == "isotropic":
-        width = eta_deg[0]
+    if spread in ("gaussian_isotropic", "gaussian_anisotropic"):
+        vector = samples.axes * _chi_quantile(jnp.asarray(samples.cdf))[:, None]
+        root = jnp.linalg.cholesky(angular_covariance(samples, jnp.radians(eta_deg), spread))
+        vector = vector @ root.T
+        # A vector of length zero has no axis; its derivative must exist all the same.
+        squared = jnp.sum(vector * vector, axis=-1)
+        angle = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+        axes = vector / jnp.where(squared > 0, angle, 1.0)[:, None]
     else:
-        S = samples.cell_directions.T
-        T = S @ jnp.diag(1.0 / eta_deg**2) @ jnp.linalg.inv(S)
-        width = jnp.abs(jnp.einsum("ji,ik,jk->j", samples.axes, T, samples.axes)) ** -0.5
-    angle = width * jnp.sqrt(2.0) * erfinv(samples.cdf) * (jnp.pi / 180.0)
-    both = jnp.stack([axis_rotation(samples.axes, angle), axis_rotation(samples.axes, -angle)], axis=1)
+        axes = samples.axes
+        if spread == "isotropic":
+            width = eta_deg[0]
+        else:
+            S = samples.cell_directions.T
+            # A width of zero, where a spread that was just freed starts, would make T infinite.
+            T = S @ jnp.diag(1.0 / jnp.maximum(eta_deg, 1e-9) ** 2) @ jnp.linalg.inv(S)
+            width = jnp.abs(jnp.einsum("ji,ik,jk->j", samples.axes, T, samples.axes)) ** -0.5
+        angle = width * jnp.sqrt(2.0) * erfinv(samples.cdf) * (jnp.pi / 180.0)
+    both = jnp.stack([axis_rotation(axes, angle), axis_rotation(axes, -angle)], axis=1)
     return both.reshape(-1, 3, 3)
+
+
+def _chi_quantile(p: Array) -> Array:
+    """Length of a standard normal 3-vector at the cumulative probability p, by bisection."""
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        below = erf(middle / jnp.sqrt(2.0)) - jnp.sqrt(2.0 / jnp.pi) * middle * jnp.exp(-0.5 * middle**2) < p
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    low, high = jax.lax.fori_loop(0, 60, halve, (jnp.zeros_like(p), jnp.full_like(p, 12.0)))
+    return 0.5 * (low + high)

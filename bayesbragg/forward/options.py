@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Options"]
+__all__ = ["Options", "Spread"]
+
+Spread = Literal["none", "isotropic", "anisotropic", "gaussian_isotropic", "gaussian_anisotropic"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Switches of the exact sum.
+    """Switches of the forward model.
 
     Attributes:
         oversample: subpixels along each side of a pixel; the sum runs over its square.
@@ -18,13 +20,16 @@ class Options:
         oversample_omega: evaluate the solid angle at every subpixel and layer (True) or once at the pixel's centre.
         polarization: include the polarization factor.
         block_scale: include det(N) in the lattice factor (False is the classic ``no_Nabc_scale``).
-        spread: mosaic spread sampled by rotations, with one width (isotropic) or one per cell axis (anisotropic).
+        spread: mosaic spread. The classic models have axes uniform on the sphere and a half-normal angle, of one width
+            (isotropic) or one per cell axis (anisotropic); the Gaussian ones a normal rotation vector, with the same
+            standard deviation about every axis or one about each of a, b, c.
         complex_factors: structure factors are complex, with anomalous scatterers per wavelength.
         diffuse: include diffuse scattering.
         diffuse_stencil: neighbouring reflections on each side that contribute to it.
         b_factor: the shot's Debye-Waller factor is in use.
         point_spread: blur the boxes by the scene's point-spread function.
         precision: floats of the per-pixel arrays; everything per box stays float64.
+        mosaic_nodes: Gaussians that stand for the classic isotropic spread in closed form.
     """
 
     oversample: int = 1
@@ -32,13 +37,14 @@ class Options:
     oversample_omega: bool = True
     polarization: bool = True
     block_scale: bool = True
-    spread: Literal["none", "isotropic", "anisotropic"] = "none"
+    spread: Spread = "none"
     complex_factors: bool = False
     diffuse: bool = False
     diffuse_stencil: int = 0
     b_factor: bool = False
     point_spread: bool = False
     precision: Literal["float64", "float32"] = "float64"
+    mosaic_nodes: int = 6
 
     def __post_init__(self) -> None:
         if self.oversample < 1 or self.sensor_layers < 1:
@@ -47,3 +53,16 @@ class Options:
             )
         if self.diffuse and self.complex_factors:
             raise ValueError("diffuse scattering with complex structure factors is not defined")
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether the lattice sum has a closed form with these options."""
+        return not (self.complex_factors or self.diffuse or self.spread == "anisotropic")
+
+    def check_closed(self) -> None:
+        """Raises ValueError where `has_closed_form` is not so."""
+        if not self.has_closed_form:
+            raise ValueError(
+                "complex structure factors, diffuse scattering and the classic anisotropic spread have no closed form: "
+                "use the exact sum, or the spread gaussian_anisotropic"
+            )
