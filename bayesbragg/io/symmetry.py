@@ -15,6 +15,7 @@ import gemmi
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.model.crystal_system import RHOMBOHEDRAL, crystal_system
 from bayesbragg.model.errors import InputError
 
 __all__ = [
@@ -29,18 +30,6 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-_SYSTEMS = (
-    (2, "triclinic"),
-    (15, "monoclinic"),
-    (74, "orthorhombic"),
-    (142, "tetragonal"),
-    (167, "trigonal"),
-    (194, "hexagonal"),
-    (230, "cubic"),
-)
-RHOMBOHEDRAL = (146, 148, 155, 160, 161, 166, 167)
-"""Space groups with an R lattice, which have a hexagonal and a rhombohedral setting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,41 +53,7 @@ class SpaceGroup:
     translations: FloatArray
 
     @property
-    def crystal_system(self) -> str:
-        """triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic."""
-        return crystal_system(self.number)
-
-    def equivalents(self, hkl: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
-        """Symmetry-equivalent reflections, without Friedel mates.
-
-        Args:
-            hkl: Miller indices in this setting, ``(n, 3)``.
-
-        Returns:
-            indices h R of every operator, ``(n_operators, n, 3)``, and the phase factors' arguments -2 pi h.t that
-            turn F(h) into F(h R), radian, ``(n_operators, n)``.
-        """
-        h = np.asarray(hkl, dtype=np.int64)
-        indices = np.einsum("ni,oij->onj", h, self.rotations)
-        return indices, np.asarray(-2.0 * np.pi * np.einsum("ni,oi->on", h, self.translations))
-
-    def to_primitive_index(self, hkl: npt.ArrayLike) -> IntArray:
-        """Miller indices ``(..., 3)`` in the basis of the primitive cell; of reflections that the centring allows."""
-        primitive = np.asarray(hkl, dtype=float) @ self.to_primitive.T
-        rounded = np.rint(primitive)
-        if not np.allclose(primitive, rounded, atol=1e-6):
-            raise ValueError(f"some indices are absent in the centred lattice of {self.hm}")
-        return rounded.astype(np.int64)
-
-
-def crystal_system(number: int) -> str:
-    """Name of the crystal system of a space-group number (1 to 230)."""
-    if not 1 <= number <= 230:
-        raise InputError(f"space group number {number}: expected 1 to 230; give a number of the International Tables")
-    return next(name for last, name in _SYSTEMS if number <= last)
-
-
-def _all_names() -> Iterator[str]:
+    def _all_names() -> Iterator[str]:
     for group in gemmi.spacegroup_table():
         yield group.xhm()
         yield group.short_name()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.model.crystal_system import RHOMBOHEDRAL, crystal_system
 from bayesbragg.model.errors import InputError
 
 __all__ = ["CellConstraint", "crystal_system"]
@@ -22,7 +23,6 @@ Array = Any
 
 _NAMES = ("ucell_a", "ucell_b", "ucell_c", "ucell_alpha", "ucell_beta", "ucell_gamma")
 _RIGHT, _HEX = np.pi / 2, 2 * np.pi / 3
-_RHOMBOHEDRAL_GROUPS = frozenset({146, 148, 155, 160, 161, 166, 167})
 
 # Per system: for each of the six numbers, the position (in the six) of the free number that it equals, or a constant.
 _RULES: dict[str, tuple[int | float, ...]] = {
@@ -49,26 +49,6 @@ _RULE_TEXT = {
     "hexagonal": "a = b, alpha = beta = 90, gamma = 120",
     "cubic": "a = b = c, alpha = beta = gamma = 90",
 }
-
-
-def crystal_system(number: int) -> str:
-    """Crystal system of a space group number (1 to 230); rhombohedral groups count as trigonal.
-
-    Raises:
-        InputError: if there is no such space group.
-    """
-    for last, system in (
-        (2, "triclinic"),
-        (15, "monoclinic"),
-        (74, "orthorhombic"),
-        (142, "tetragonal"),
-        (167, "trigonal"),
-        (194, "hexagonal"),
-        (230, "cubic"),
-    ):
-        if 1 <= number <= last:
-            return system
-    raise InputError(f"space group number {number}: expected a number from 1 to 230")
 
 
 @dataclass(frozen=True)
@@ -99,14 +79,14 @@ class CellConstraint:
         candidates = [system]
         if system == "monoclinic":
             candidates += ["monoclinic, unique axis c", "monoclinic, unique axis a"]
-        if number in _RHOMBOHEDRAL_GROUPS:
+        if number in RHOMBOHEDRAL:
             candidates = ["trigonal", "rhombohedral"]
         for setting in candidates:
             constraint = cls(setting)
             if constraint.deviation(cell) <= tolerance:
                 return constraint
         shown = " ".join(f"{v:.6g}" for v in (*cell[:3], *np.degrees(cell[3:])))
-        name = "rhombohedral" if number in _RHOMBOHEDRAL_GROUPS else system
+        name = "rhombohedral" if number in RHOMBOHEDRAL else system
         raise InputError(
             f"unit cell {shown} (angstrom, degree) does not fit space group number {number}, which is {name} "
             f"({_RULE_TEXT[name]}): correct the cell, or name the space group that it belongs to"
