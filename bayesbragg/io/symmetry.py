@@ -53,7 +53,34 @@ class SpaceGroup:
     translations: FloatArray
 
     @property
-    def _all_names() -> Iterator[str]:
+    def crystal_system(self) -> str:
+        """triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic."""
+        return crystal_system(self.number)
+
+    def equivalents(self, hkl: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
+        """Symmetry-equivalent reflections, without Friedel mates.
+
+        Args:
+            hkl: Miller indices in this setting, ``(n, 3)``.
+
+        Returns:
+            indices h R of every operator, ``(n_operators, n, 3)``, and the phase factors' arguments -2 pi h.t that
+            turn F(h) into F(h R), radian, ``(n_operators, n)``.
+        """
+        h = np.asarray(hkl, dtype=np.int64)
+        indices = np.einsum("ni,oij->onj", h, self.rotations)
+        return indices, np.asarray(-2.0 * np.pi * np.einsum("ni,oi->on", h, self.translations))
+
+    def to_primitive_index(self, hkl: npt.ArrayLike) -> IntArray:
+        """Miller indices ``(..., 3)`` in the basis of the primitive cell; of reflections that the centring allows."""
+        primitive = np.asarray(hkl, dtype=float) @ self.to_primitive.T
+        rounded = np.rint(primitive)
+        if not np.allclose(primitive, rounded, atol=1e-6):
+            raise ValueError(f"some indices are absent in the centred lattice of {self.hm}")
+        return rounded.astype(np.int64)
+
+
+def _all_names() -> Iterator[str]:
     for group in gemmi.spacegroup_table():
         yield group.xhm()
         yield group.short_name()
