@@ -158,7 +158,8 @@ def refine_still(
         density = LogDensity(expected_photons, scene, prepared.options, prepared.shot.padded(), layout,
                              prepared.base, settings.likelihood)  # fmt: skip
         prepared = replace(prepared, scene=scene, density=density, layout=layout)
-        fit = fit_map(density, replace(options, start_scale=False, start_blocks=False))
+        fit = replace(fit_map(density, replace(options, start_scale=False, start_blocks=False)),
+                      start_target=fit.start_target)  # fmt: skip
     parameters = _numpy(prepared.density.parameters(fit.x))
     return _finish(prepared, fit, parameters)
 

@@ -1,0 +1,50 @@
+"""Workers: every task once, the death of one, what they log, and the threads they may use."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bayesbragg.pipeline.workers import share_out
+
+Answer = tuple[int, str]
+
+
+def prepare(argument: str) -> Callable[[int], Iterator[Answer]]:
+    if argument == "die":
+        os._exit(3)
+
+    def work(task: int) -> Iterator[Answer]:
+        logging.getLogger("bayesbragg.test").warning("task %d", task)
+        yield task, argument
+        if task == 2:
+            os._exit(9)
+        yield task, os.environ["NPROC"] + os.environ["OMP_NUM_THREADS"]
+
+    return work
+
+
+def lost(task: int, how: str) -> Answer:
+    return task, how
+
+
+def test_a_death_costs_one_task(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    logger = logging.getLogger("bayesbragg")
+    monkeypatch.setattr(logger, "propagate", True)
+    with caplog.at_level(logging.DEBUG):
+        found = list(share_out(range(5), prepare, "argument", 2, lost))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 2)) * 2
+    expected = [(n, "argument") for n in range(5)] + [(n, threads) for n in (0, 1, 3, 4)]
+    assert sorted(found) == sorted([*expected, (2, "the worker process ended with code 9")])
+    assert sorted(record.getMessage() for record in caplog.records) == [f"task {n}" for n in range(5)]
+    assert os.environ["OMP_NUM_THREADS"] == "77"
+    assert "NPROC" not in os.environ or os.environ["NPROC"] != threads
+
+
+def test_workers_that_cannot_start_end_the_run() -> None:
+    found = list(share_out(range(3), prepare, "die", 2, lost))
+    assert sorted(found) == [(n, "the worker process ended with code 3") for n in range(3)]
