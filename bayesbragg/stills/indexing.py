@@ -1,0 +1,178 @@
+"""Indexing of a still with known cell and space group: from strong spots to lattices.
+
+What a lattice explains is taken away before the next one is sought. Lengths are angstrom, positions pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Spectrum
+from bayesbragg.stills.known_lattice import IndexingSettings, Lattice, find_lattice
+from bayesbragg.stills.orientation_refinement import predicted_centroids
+
+__all__ = ["IndexedStill", "IndexingSettings", "Lattice", "ambiguity_operators", "index_still", "relative_bandwidth"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+INDEXED_FLAGS = 1 | 4 | 32
+"""Predicted, indexed and strong in the DIALS column ``flags``."""
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedStill:
+    """What became of a still.
+
+    Attributes:
+        experiments: one per lattice, with crystal; empty if nothing was found.
+        reflections: indexed spots; ``id`` is the number of the lattice.
+        lattices: details.
+        status: ``indexed``, ``few_spots`` or ``no_lattice``.
+        message: cause and remedy in one line, empty if indexed.
+    """
+
+    experiments: tuple[Experiment, ...]
+    reflections: Reflections
+    lattices: tuple[Lattice, ...]
+    status: str
+    message: str
+
+
+def ambiguity_operators(crystal: Crystal, rotations: npt.ArrayLike, tolerance: float = 0.02) -> IntArray:
+    """Reindexing operators that the lattice has by its shape and the crystal's point group has not.
+
+    Args:
+        crystal: its cell decides.
+        rotations: rotation parts of the space group, acting on Miller indices as ``h @ R``, ``(n, 3, 3)``.
+        tolerance: relative difference of the metric that still counts as equal.
+
+    Returns:
+        one operator of each class, ``(n, 3, 3)``, acting as ``h @ R``; none if the indexing is unique.
+    """
+    metric = np.linalg.inv(crystal.real_space_A @ crystal.real_space_A.T)
+    scale = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
+    known = {tuple((s * np.rint(r)).astype(int).ravel()) for r in np.asarray(rotations) for s in (1, -1)}
+    found: list[IntArray] = []
+    for entries in product((-1, 0, 1), repeat=9):
+        operator = np.array(entries, dtype=np.int64).reshape(3, 3)
+        if round(np.linalg.det(operator)) != 1 or entries in known:
+            continue
+        if np.abs((operator @ metric @ operator.T - metric) / scale).max() < tolerance:
+            found.append(operator)
+            known |= {tuple((operator @ np.array(k).reshape(3, 3)).ravel()) for k in list(known)}
+    return np.array(found, dtype=np.int64).reshape(-1, 3, 3)
+
+
+def relative_bandwidth(spectrum: Spectrum | None) -> float:
+    """Standard deviation of the wavelength over its mean, weighted by photons."""
+    if spectrum is None or spectrum.n_channels < 2:
+        return 0.0
+    mean = spectrum.mean_wavelength_A
+    return float(np.sqrt(np.average((spectrum.wavelengths_A - mean) ** 2, weights=spectrum.photons)) / mean)
+
+
+def index_still(
+    strong: Reflections,
+    experiment: Experiment,
+    reference: Crystal,
+    settings: IndexingSettings | None = None,
+    *,
+    spectrum: Spectrum | None = None,
+) -> IndexedStill:
+    """Lattices of a known cell among the strong spots of a still.
+
+    Args:
+        strong: table with ``panel`` and ``xyzobs.px.value``; its other columns go into the result.
+        experiment: beam, detector and image; with a spectrum its weighted mean wavelength is used.
+        reference: cell and space group, in any orientation.
+        settings: limits and tolerances.
+        spectrum: wavelengths of the shot.
+    """
+    settings = IndexingSettings() if settings is None else settings
+    detector, beam = experiment.detector, experiment.beam
+    if spectrum is not None:
+        beam = replace(beam, wavelength_A=spectrum.mean_wavelength_A)
+    bandwidth = relative_bandwidth(spectrum)
+    panel, position = strong["panel"], strong["xyzobs.px.value"][:, :2]
+    s1 = _s1(detector, beam, panel, position)
+    q = s1 - beam.direction / beam.wavelength_A
+    left = np.arange(len(strong))
+    lattices: list[Lattice] = []
+    while len(lattices) < settings.max_lattices and len(left) >= settings.min_spots:
+        found = find_lattice(reference, beam, detector, (q[left], panel[left], position[left]), bandwidth, settings)
+        if found is None:
+            break
+        lattices.append(replace(found, rows=left[found.rows]))
+        left = np.setdiff1d(left, lattices[-1].rows)
+    experiments = tuple(replace(experiment, beam=beam, crystal=x.fit.crystal) for x in lattices)
+    if lattices:
+        status, message = "indexed", ""
+    elif len(strong) < settings.min_spots:
+        status = "few_spots"
+        message = (
+            f"{len(strong)} strong spots, indexing asks for {settings.min_spots}; lower the spot-finding thresholds"
+        )
+    else:
+        status = "no_lattice"
+        message = (
+            f"no lattice explains the {len(strong)} strong spots better than chance; check unit cell, space group, "
+            "detector distance, beam centre and wavelength"
+        )
+    table = _table(strong, lattices, s1, q, beam, detector, bandwidth)
+    return IndexedStill(experiments, table, tuple(lattices), status, message)
+
+
+def _s1(detector: Detector, beam: Beam, panel: IntArray, position: FloatArray) -> FloatArray:
+    ray = detector.lab_mm(panel, position[:, 0], position[:, 1])
+    return np.asarray(ray / np.linalg.norm(ray, axis=1, keepdims=True) / beam.wavelength_A)
+
+
+def _table(
+    strong: Reflections,
+    lattices: Sequence[Lattice],
+    s1: FloatArray,
+    q: FloatArray,
+    beam: Beam,
+    detector: Detector,
+    bandwidth: float,
+) -> Reflections:
+    """The indexed spots of all lattices, with the DIALS columns that prediction adds."""
+    rows = np.concatenate([x.rows for x in lattices]) if lattices else np.empty(0, np.int64)
+    table = strong.select(rows)
+    number = np.repeat(np.arange(len(lattices)), [len(x.rows) for x in lattices])
+    calculated, ray = np.empty((len(rows), 2)), np.empty((len(rows), 3))
+    for i, x in enumerate(lattices):
+        calculated[number == i], _, ray[number == i] = predicted_centroids(
+            x.fit.crystal,
+            beam,
+            detector,
+            x.hkl,
+            strong["panel"][x.rows],
+            bandwidth=bandwidth,
+            sigma_distance=x.fit.sigma_distance,
+        )
+    pixel = detector.pixel_size_mm[table["panel"]]
+    none = np.zeros((len(rows), 1))
+    observed = table["xyzobs.px.value"][:, :2]
+    columns = {
+        "id": number,
+        "imageset_id": np.zeros(len(rows), np.int64),
+        "flags": np.full(len(rows), INDEXED_FLAGS, np.int64),
+        "miller_index": np.concatenate([x.hkl for x in lattices]) if lattices else np.empty((0, 3), np.int64),
+        "xyzobs.mm.value": np.hstack([observed * pixel, none]),
+        "xyzcal.px": np.hstack([calculated, none]),
+        "xyzcal.mm": np.hstack([calculated * pixel, none]),
+        "s1": ray,
+        "rlp": q[rows],
+        "entering": np.zeros(len(rows), dtype=bool),
+    }
+    if "xyzobs.px.variance" in table:
+        columns["xyzobs.mm.variance"] = np.hstack([table["xyzobs.px.variance"][:, :2] * pixel**2, none])
+    return table.with_columns(**columns)

@@ -1,0 +1,191 @@
+"""Orientations of a known lattice that explain the spots of a still: a search over directions, then about them.
+
+A cell vector t of the crystal makes q.t an integer for every spot q of its lattice, so that the sum of cos(2 pi q.t)
+over the spots is near their number, and near zero for any other direction. First the direction of one cell vector is
+sought on a hemisphere, its length being known; then the rotation about the best directions, with the cosines of the
+other two vectors added. Spots of other lattices and false spots add only noise of variance 1/2 each. The idea is that
+of one-dimensional Fourier indexing (Steller, Bolotovsky & Rossmann 1997, J. Appl. Cryst. 30, 1036) with known cell
+lengths (Gasparotto et al. 2024, J. Appl. Cryst. 57, 931). Lengths are angstrom and 1/angstrom without 2 pi.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["fit_rotation", "reduced_basis", "search_orientations", "sharpen"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+PHASE_STEP = 0.4
+"""Largest change of the phase, in cycles, between neighbouring points of the grids."""
+MAX_DIRECTIONS = 400_000
+
+
+@lru_cache(maxsize=8)
+def _hemisphere(n: int) -> npt.NDArray[np.float32]:
+    """`n` nearly evenly spaced unit vectors with z >= 0, ``(n, 3)`` (a Fibonacci spiral)."""
+    i = np.arange(n)
+    z = (i + 0.5) / n
+    angle = i * np.pi * (3.0 - np.sqrt(5.0))
+    r = np.sqrt(1.0 - z * z)
+    return np.column_stack([r * np.cos(angle), r * np.sin(angle), z]).astype(np.float32)
+
+
+def reduced_basis(vectors: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Short vectors of the same lattice, by length, and the integer matrix M with ``short = M @ vectors``."""
+    basis, m = np.array(vectors, dtype=float), np.eye(3, dtype=np.int64)
+    for _ in range(100):
+        order = np.argsort(np.sum(basis**2, axis=1), kind="stable")
+        basis, m = basis[order], m[order]
+        # The longest is shortened by whole multiples of the others.
+        shifts = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        trial = basis[2] + shifts @ basis[:2]
+        best = int(np.argmin(np.round(np.sum(trial**2, axis=1), 9) + 1e-6 * np.sum(shifts**2, axis=1)))
+        step = int(np.rint(basis[0] @ basis[1] / (basis[0] @ basis[0]) - 1e-9 * np.sign(basis[0] @ basis[1])))
+        if not shifts[best].any() and step == 0:
+            break
+        basis[2], m[2] = trial[best], m[2] + shifts[best] @ m[:2]
+        if step:
+            basis[1], m[1] = basis[1] - step * basis[0], m[1] - step * m[0]
+    if np.linalg.det(basis) < 0:
+        basis, m = -basis, -m
+    return basis, m
+
+
+def _cosines(phase: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Sum of cos(2 pi phase) over the last axis."""
+    total: npt.NDArray[np.float32] = np.cos(np.float32(2.0 * np.pi) * (phase - np.rint(phase))).sum(axis=-1)
+    return total
+
+
+def _directions(q: FloatArray, length: float, count: int) -> FloatArray:
+    """Unit vectors along which a cell vector of that length fits best, ``(<= count, 3)``."""
+    reach = float(np.linalg.norm(q, axis=1).max())
+    n = int(np.clip(2.0 * np.pi * (reach * length / PHASE_STEP) ** 2, 500, MAX_DIRECTIONS))
+    grid = _hemisphere(n)
+    spots = (length * q.T).astype(np.float32)
+    score = np.concatenate([_cosines(block @ spots) for block in np.array_split(grid, max(1, n * len(q) // 2_000_000))])
+    order = np.argsort(score)[: -(6 * count) - 1 : -1]
+    apart = 1.0 - (1.5 * PHASE_STEP / (reach * length)) ** 2 / 2.0
+    chosen: list[int] = []
+    for i in order:
+        if not chosen or np.abs(grid[chosen] @ grid[i]).max() < apart:
+            chosen.append(int(i))
+        if len(chosen) == count:
+            break
+    return grid[chosen].astype(np.float64)
+
+
+def _sharpened(direction: FloatArray, q: FloatArray, length: float) -> FloatArray:
+    """A direction after least squares of the phases that are near whole numbers."""
+    t = direction * length
+    for tolerance in (0.3, 0.25, 0.2):
+        phase = q @ t
+        index = np.rint(phase)
+        near = (np.abs(phase - index) < tolerance) & (index != 0)
+        near |= np.abs(phase) < 0.5 * tolerance
+        if near.sum() < 4:
+            return direction
+        # The length is known: only steps across the vector are fitted.
+        unit = t / np.linalg.norm(t)
+        across = np.linalg.svd(unit[None])[2][1:]
+        step = np.linalg.lstsq(q[near] @ across.T, index[near] - phase[near], rcond=None)[0]
+        if np.linalg.norm(step) > 0.1 * length:
+            return direction
+        t = t + step @ across
+        t *= length / np.linalg.norm(t)
+    return np.asarray(t / length)
+
+
+def search_orientations(
+    q: FloatArray, basis: FloatArray, *, primary: int = 0, directions: int = 40, keep: int = 20
+) -> tuple[FloatArray, FloatArray]:
+    """The most promising orientations of a lattice.
+
+    Args:
+        q: scattering vectors of the spots, ``(n_spots, 3)``; the fewer and the lower in resolution, the faster.
+        basis: rows are cell vectors of the lattice in its reference orientation, right handed, ``(3, 3)``.
+        primary: which vector's direction is sought first.
+        directions: how many directions go on to the second search.
+        keep: how many orientations to return.
+
+    Returns:
+        rotations R with cell vectors ``basis @ R.T``, ``(n, 3, 3)``, best first, and their scores: sums of the
+        cosines over spots and three vectors, ``(n,)``.
+    """
+    length = float(np.linalg.norm(basis[primary]))
+    found = [_sharpened(d, q, length) for d in _directions(q, length, directions)]
+    others = np.delete(basis, primary, axis=0)
+    reach = float(np.linalg.norm(q, axis=1).max())
+    axis = basis[primary] / length
+    arm = np.linalg.norm(others - np.outer(others @ axis, axis), axis=1).max()
+    n = int(np.clip(np.ceil(2.0 * np.pi * reach * arm / PHASE_STEP), 36, 20_000))
+    angle = 2.0 * np.pi * np.arange(n) / n
+    cosine, sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    rotations, scores = [], []
+    for direction in [*found, *(-d for d in found)]:
+        turned = _rotation_between(axis, direction)
+        along = np.cos(2.0 * np.pi * (q @ direction) * length).sum()
+        total = np.full(n, along, dtype=np.float32)
+        for vector in others @ turned.T:
+            parallel = (vector @ direction) * direction
+            x = vector - parallel
+            y = np.cross(direction, x)
+            phases = [(q @ v).astype(np.float32) for v in (parallel, x, y)]
+            total += _cosines(phases[0] + np.outer(cosine, phases[1]) + np.outer(sine, phases[2]))
+        # The best three angles that are not neighbours.
+        for _ in range(3):
+            i = int(np.argmax(total))
+            rotations.append(_about(direction, angle[i]) @ turned)
+            scores.append(float(total[i]))
+            total[np.arange(i - 2, i + 3) % n] = -np.inf
+    order = np.argsort(scores)[: -keep - 1 : -1]
+    return np.array(rotations)[order], np.array(scores)[order]
+
+
+def _about(axis: FloatArray, angle: float) -> FloatArray:
+    cross = np.cross(np.eye(3), axis)
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross))
+
+
+def _rotation_between(a: FloatArray, b: FloatArray) -> FloatArray:
+    """A rotation that turns unit vector a into b."""
+    axis = np.cross(a, b)
+    length = np.linalg.norm(axis)
+    if length < 1e-9:
+        return np.eye(3) if a @ b > 0 else _about(np.linalg.svd(a[None])[2][1], np.pi)
+    return _about(axis / length, float(np.arctan2(length, a @ b)))
+
+
+def fit_rotation(reference: FloatArray, observed: FloatArray) -> FloatArray:
+    """The rotation R that brings ``reference @ R.T`` nearest to `observed`, both ``(n, 3)`` (Kabsch)."""
+    u, _, vt = np.linalg.svd(observed.T @ reference)
+    return np.asarray(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt)
+
+
+def sharpen(rotation: FloatArray, q: FloatArray, basis: FloatArray) -> FloatArray:
+    """An orientation after fits to the spots that it indexes, from low resolution to all spots.
+
+    Args:
+        rotation: start, ``(3, 3)``.
+        q: scattering vectors, ``(n_spots, 3)``.
+        basis: cell vectors in the reference orientation, rows.
+    """
+    reciprocal = np.linalg.inv(basis)
+    length = np.linalg.norm(q, axis=1)
+    for part, tolerance in ((0.4, 0.35), (0.6, 0.3), (0.8, 0.3), (1.0, 0.3), (1.0, 0.25), (1.0, 0.2)):
+        low = length <= np.quantile(length, part)
+        h = q @ rotation @ basis.T
+        index = np.rint(h)
+        near = low & (np.abs(h - index).max(axis=1) < tolerance) & index.any(axis=1)
+        if near.sum() < 4:
+            continue
+        # High orders count as little as low ones: what is compared are directions weighted by their length's error.
+        calculated = index[near] @ reciprocal.T
+        weight = 1.0 / (0.02 + length[near])[:, None]
+        rotation = fit_rotation(calculated * weight, q[near] * weight)
+    return rotation
