@@ -2,8 +2,9 @@
 
 The Gaussian lives in the coordinates without bounds (`bayesbragg.inference.unbounded`), at the mode of the density
 there; its precision is the expected Fisher information with the priors' curvature, or the exact second derivative on
-request. About 2,000 draws from it are weighted by target over Gaussian, smoothed by `bayesbragg.inference.psis`, whose
-k-hat is the verdict. Means, standard deviations and covariances are those of the weighted draws.
+request. About 2,000 draws are taken from Student's t of the same centre and shape, whose tails are a little heavier, so
+that weights stay finite beside bounds; they are weighted by target over proposal, smoothed by
+`bayesbragg.inference.psis`, whose k-hat is the verdict. Means, standard deviations and covariances are those of the weighted draws.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ FloatArray = npt.NDArray[np.float64]
 
 NEAR_SDS = 3.0
 """A parameter is near a bound if its Gaussian reaches it within this many standard deviations."""
+MAX_CUTS = 12
+"""How often a step that raises the potential is shortened."""
+MIN_TO_MOVE = 10
+"""Effective draws per parameter below which their covariance says nothing."""
 LONGEST_STEP = 4.0
 """Largest change of a bounded parameter's coordinate in one step."""
 
@@ -39,15 +44,20 @@ class LaplaceOptions:
 
     Attributes:
         n_draws: draws from the Gaussian, and of the result.
+        degrees: degrees of freedom of the t distribution that is drawn from; infinite for the Gaussian itself.
         exact_hessian: the exact second derivative in place of the expected one.
         at_once: forward models in memory together; 1 is fastest on a CPU.
+        max_rounds: if k-hat is too large, how often the Gaussian is moved to the mean and covariance of the weighted
+            draws and drawn from anew.
         max_steps, tolerance: of the search for the mode: steps, and the length of the Newton step, in standard
             deviations, that ends it.
     """
 
     n_draws: int = 2000
+    degrees: float = 10.0
     exact_hessian: bool = False
     at_once: int = 1
+    max_rounds: int = 2
     max_steps: int = 25
     tolerance: float = 0.05
 
@@ -78,7 +88,9 @@ def target_of_fit(density: LogDensity, fit: Fit) -> Target:
         InputError: the fit failed: there is no best fit to start from.
     """
     if not np.all(np.isfinite(fit.information)) or not np.all(np.isfinite(fit.values)):
-        raise InputError(f"the fit {fit.status.value} ({fit.reason}): a posterior starts from a best fit; refine it first")
+        raise InputError(
+            f"the fit {fit.status.value} ({fit.reason}): a posterior starts from a best fit; refine it first"
+        )
     return shot_target(density, fit.values)
 
 
@@ -106,7 +118,9 @@ def find_mode(target: Target, options: LaplaceOptions | None = None) -> Gaussian
     evaluations = 1
     bounded = np.zeros(len(y), dtype=bool) if target.bounds is None else target.bounds.bounded()
     if not math.isfinite(value):
-        raise InputError("the posterior density is not a finite number at the best fit; check pixels, priors and bounds")
+        raise InputError(
+            "the posterior density is not a finite number at the best fit; check pixels, priors and bounds"
+        )
     for _ in range(options.max_steps):
         factor = _factor(_curvature(target, y, options.exact_hessian))
         evaluations += 1
@@ -116,7 +130,7 @@ def find_mode(target: Target, options: LaplaceOptions | None = None) -> Gaussian
         step = -factor @ newton
         # Far out beside a bound the density is exponential and the Gaussian's step means little.
         length = min(1.0, LONGEST_STEP / max(float(np.max(np.abs(step), where=bounded, initial=0.0)), 1e-300))
-        while length > 1e-4:
+        for _ in range(MAX_CUTS):
             trial, slope = _evaluate(target, y + length * step)
             evaluations += 1
             if math.isfinite(trial) and trial < value - 1e-4 * length * float(newton @ newton):
@@ -145,6 +159,26 @@ def near_bounds(target: Target, gaussian: Gaussian) -> tuple[str, ...]:
     return tuple(name for name, flag in zip(target.names, close, strict=True) if flag)
 
 
+def _proposal(generator: np.random.Generator, n: int, dimension: int, degrees: float) -> tuple[FloatArray, FloatArray]:
+    """Draws ``(n, dimension)`` of the standard multivariate t distribution, and their log density ``(n,)``."""
+    z = generator.standard_normal((n, dimension))
+    if math.isinf(degrees):
+        return z, -0.5 * (np.sum(z**2, axis=1) + dimension * math.log(2 * math.pi))
+    z *= np.sqrt(degrees / generator.chisquare(degrees, n))[:, None]
+    half = 0.5 * (degrees + dimension)
+    norm = math.lgamma(half) - math.lgamma(0.5 * degrees) - 0.5 * dimension * math.log(degrees * math.pi)
+    return z, norm - half * np.log1p(np.sum(z**2, axis=1) / degrees)
+
+
+def _moved(gaussian: Gaussian, y: FloatArray, weights: FloatArray) -> Gaussian:
+    """The Gaussian with the mean and covariance of weighted draws ``(m, n)``, never narrower than it was."""
+    mean = weights @ y
+    deviation = np.linalg.solve(gaussian.factor, (y - mean).T)
+    values, vectors = np.linalg.eigh((deviation * weights) @ deviation.T)
+    factor = gaussian.factor @ (vectors * np.sqrt(np.maximum(values, 1.0)))
+    return Gaussian(mean, factor, gaussian.evaluations)
+
+
 def laplace(
     target: Target, options: LaplaceOptions | None = None, *, seed: int = 0, gaussian: Gaussian | None = None
 ) -> Posterior:
@@ -165,18 +199,26 @@ def laplace(
     clock = time.perf_counter()
     gaussian = gaussian or find_mode(target, options)
     generator = np.random.default_rng(seed)
-    z = generator.standard_normal((options.n_draws, len(gaussian.centre)))
-    y = gaussian.centre + z @ gaussian.factor.T
-    energy = np.asarray(potentials(y, target.data, target.potential, options.at_once))
-    smoothed: Smoothed = smooth(-energy + 0.5 * np.sum(z**2, axis=1))
+    used = gaussian
+    for attempt in range(1 + options.max_rounds):
+        z, log_proposal = _proposal(generator, options.n_draws, len(used.centre), options.degrees)
+        y = used.centre + z @ used.factor.T
+        energy = np.asarray(potentials(y, target.data, target.potential, options.at_once))
+        smoothed: Smoothed = smooth(-energy - log_proposal)
+        verdict = judge_weights(smoothed, near_bounds(target, gaussian))
+        evaluations = gaussian.evaluations + (attempt + 1) * options.n_draws
+        if verdict.passed or smoothed.effective < MIN_TO_MOVE * len(used.centre):
+            break
+        if attempt < options.max_rounds:
+            used = _moved(used, y, smoothed.weights)
     values = target.to_values(y)
     w = smoothed.weights
     mean = w @ values
     deviation = values - mean
     covariance = (deviation * w[:, None]).T @ deviation
     rows = resample(w, options.n_draws, generator)
-    determinant = float(np.linalg.slogdet(gaussian.factor)[1])
-    evidence = smoothed.log_evidence + determinant + 0.5 * len(gaussian.centre) * math.log(2 * math.pi)
+    determinant = float(np.linalg.slogdet(used.factor)[1])
+    evidence = smoothed.log_evidence + determinant
     return Posterior(
         method="laplace",
         names=target.names,
@@ -184,16 +226,18 @@ def laplace(
         draws=values[rows][None],
         log_density=-energy[rows][None],
         sample_stats={"weight": w[rows][None]},
-        verdict=judge_weights(smoothed, near_bounds(target, gaussian)),
+        verdict=verdict,
         mode=target.to_values(target.start[None])[0],
         mean=mean,
         sd=np.sqrt(np.diag(covariance)),
         covariance=covariance,
-        evaluations=gaussian.evaluations + options.n_draws,
+        evaluations=evaluations,
         seed=seed,
         seconds=time.perf_counter() - clock,
         settings={
             "n_draws": options.n_draws,
+            "degrees": options.degrees,
+            "rounds": attempt + 1,
             "exact_hessian": options.exact_hessian,
             "k_hat": smoothed.k_hat,
             "effective_draws": smoothed.effective,

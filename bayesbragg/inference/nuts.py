@@ -21,7 +21,7 @@ import numpy.typing as npt
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
-from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode
+from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode, near_bounds
 from bayesbragg.inference.unbounded import Potential, Target
 from bayesbragg.inference.verdict import judge_chains
 from bayesbragg.model.errors import InputError
@@ -43,7 +43,8 @@ class NutsOptions:
     Attributes:
         n_chains, n_draws: chains, and draws of each that are kept.
         n_warmup: draws before them, in which the step size is found; rounded up to a multiple of 25.
-        target_accept: acceptance probability that the step size is made for.
+        target_accept: acceptance probability that the step size is made for; None for 0.8, or 0.95 where a parameter
+            is near a bound.
         adapt_mass: also estimate a dense covariance during warm-up (then take 500 draws for it), for posteriors that
             are far from Laplace's Gaussian.
         max_tree_depth: doublings of a trajectory at most.
@@ -53,7 +54,7 @@ class NutsOptions:
     n_chains: int = 4
     n_draws: int = 500
     n_warmup: int = 100
-    target_accept: float = 0.8
+    target_accept: float | None = None
     adapt_mass: bool = False
     max_tree_depth: int = 8
     chains: Literal["auto", "sequential", "vectorised"] = "auto"
@@ -67,7 +68,7 @@ class NutsOptions:
         for name, least in (("n_chains", 1), ("n_draws", 8), ("n_warmup", 25), ("max_tree_depth", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}: expected at least {least}")
-        if not 0 < self.target_accept < 1:
+        if self.target_accept is not None and not 0 < self.target_accept < 1:
             raise InputError(f"target_accept = {self.target_accept}: expected a number between 0 and 1, usually 0.8")
         return self
 
@@ -110,7 +111,11 @@ def nuts(
     whitened = _Whitened(target.potential)
     data = (target.data, jnp.asarray(gaussian.centre), jnp.asarray(gaussian.factor))
     warm_blocks, blocks = -(-options.n_warmup // BLOCK), -(-options.n_draws // BLOCK)
-    settings = (options.target_accept, options.adapt_mass, options.max_tree_depth)
+    accept = options.target_accept
+    if accept is None:
+        # Density walls are curved there, and steps that suit the rest run into them.
+        accept = 0.95 if near_bounds(target, gaussian) else 0.8
+    settings = (accept, options.adapt_mass, options.max_tree_depth)
     vectorised = _vectorised(options)
     program = _program(whitened, warm_blocks * BLOCK, settings, vectorised)
     generator = np.random.default_rng(seed)
@@ -158,7 +163,7 @@ def nuts(
             "n_chains": options.n_chains,
             "n_draws": options.n_draws,
             "n_warmup": warm_blocks * BLOCK,
-            "target_accept": options.target_accept,
+            "target_accept": accept,
             "adapt_mass": options.adapt_mass,
             "max_tree_depth": options.max_tree_depth,
             "chains": "vectorised" if vectorised else "sequential",

@@ -59,7 +59,7 @@ def fit_pareto(excess: npt.ArrayLike) -> tuple[float, float]:
     b = (1.0 - np.sqrt(candidates / (j - 0.5))) / (3.0 * quartile) + 1.0 / x[-1]
     k = np.mean(np.log1p(-b[:, None] * x), axis=1)
     profile = n * (np.log(-b / k) - k - 1.0)
-    weight = 1.0 / np.sum(np.exp(profile[None, :] - profile[:, None]), axis=1)
+    weight = np.exp(profile - profile.max())
     mean_b = float(np.sum(b * weight) / np.sum(weight))
     shape = float(np.mean(np.log1p(-mean_b * x)))
     scale = -shape / mean_b

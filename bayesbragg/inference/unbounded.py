@@ -4,6 +4,8 @@ Each physical value theta between bounds is a bijection of a coordinate y:
 
 * both bounds     theta = low + (high - low) / (1 + exp(-y))
 * one bound       theta = low + exp(y), or high - exp(y)
+* one bound near  theta = low + s ln(1 + exp(y)), or high - s ln(1 + exp(y)), with s about the posterior's width: linear
+                  on the side of the data, so that no wall stands there; a second bound, which must be far, cuts
 * none            theta = y
 
 The potential is U(y) = -(log likelihood + log prior + log |d theta / d y|), so that a draw of y is a draw of theta.
@@ -25,14 +27,25 @@ import numpy.typing as npt
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
 from bayesbragg.inference.likelihood import total
 
-__all__ = ["Bounds", "Potential", "Target", "log_likelihood_of_values", "hessian", "potentials", "shot_target"]
-__all__ += ["value_and_grad"]
+__all__ = [
+    "Bounds",
+    "Potential",
+    "Target",
+    "hessian",
+    "log_likelihood_of_values",
+    "potentials",
+    "shot_target",
+    "value_and_grad",
+]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
 Potential = Callable[[Array, Any], Array]
 """U(y, data), with y ``(n,)``. Hashable, as it is part of a compilation key; everything that varies is in the data."""
 
+FAR = 30.0
+"""Standard deviations beyond which a bound does not matter to the choice of a bijection."""
+SOFT_EDGE = 0.3
 EDGE = 1e-6
 """Fraction of an interval that a start keeps from its ends, where coordinates are infinite."""
 
@@ -40,50 +53,93 @@ EDGE = 1e-6
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Lower and upper bounds of the physical values, ``(n,)`` each; infinite where there are none."""
+    """Bounds of the physical values and the bijection of each, ``(n,)`` each. Made by `Bounds.of`.
+
+    Attributes:
+        low, high: bounds; infinite where there are none.
+        kind: 0 none, 1 both, 2 lower (exponential), 3 upper, 4 lower (soft), 5 upper (soft).
+        scale: length of the soft ones, in the unit of the value.
+    """
 
     low: Array
     high: Array
+    kind: Array
+    scale: Array
+
+    @classmethod
+    def of(
+        cls,
+        low: npt.ArrayLike,
+        high: npt.ArrayLike,
+        values: npt.ArrayLike | None = None,
+        sd: npt.ArrayLike | None = None,
+    ) -> Bounds:
+        """The bijections that suit bounds.
+
+        Args:
+            low, high: bounds, ``(n,)``.
+            values, sd: where the posterior is and about how wide, ``(n,)``; they decide on soft bijections.
+        """
+        lower, upper = (np.asarray(a, dtype=np.float64) for a in (low, high))
+        has_low, has_high = np.isfinite(lower), np.isfinite(upper)
+        kind = np.where(has_low & has_high, 1, np.where(has_low, 2, np.where(has_high, 3, 0)))
+        scale = np.ones(len(lower))
+        if values is not None and sd is not None:
+            at, width = np.asarray(values, dtype=np.float64), np.asarray(sd, dtype=np.float64)
+            known = np.isfinite(width) & (width > 0)
+            scale = np.where(known, width, 1.0)
+            above, below = (at - lower) / scale, (upper - at) / scale
+            kind = np.where(known & (above < FAR) & (below > FAR), 4, kind)
+            kind = np.where(known & (below < FAR) & (above > FAR), 5, kind)
+        return cls(*(jnp.asarray(a) for a in (lower, upper, kind, scale)))
 
     def values(self, y: Array) -> Array:
         """Physical values at y, ``(n,)``."""
         return self._forward(y)[0]
 
     def log_jacobian(self, y: Array) -> Array:
-        """log |d theta / d y| of each number, ``(n,)``."""
+        """log |d theta / d y| of each number, ``(n,)``; minus infinity beyond a bound that the bijection ignores."""
         return self._forward(y)[1]
 
     def bounded(self) -> npt.NDArray[np.bool_]:
         """Which values have a bound, ``(n,)``."""
-        return np.asarray(np.isfinite(np.asarray(self.low)) | np.isfinite(np.asarray(self.high)))
+        return np.asarray(self.kind) > 0
 
     def coordinates(self, values: npt.ArrayLike) -> FloatArray:
         """y of physical values, ``(n,)``; values at or beyond a bound are moved a little inside."""
         v = np.asarray(values, dtype=np.float64)
-        low, high = np.asarray(self.low), np.asarray(self.high)
-        has_low, has_high = np.isfinite(low), np.isfinite(high)
-        width = np.where(has_low & has_high, high - low, np.maximum(np.abs(v), 1.0))
+        low, high, kind, scale = (np.asarray(a) for a in (self.low, self.high, self.kind, self.scale))
+        width = np.where(np.isfinite(high - low), high - low, np.maximum(np.abs(v), 1.0))
         # An interval over many decades (scales up to 1e12) has its values near its lower end, and rightly so.
         gap = np.minimum(EDGE * width, np.maximum(EDGE * np.abs(v), 1e-9 * np.minimum(width, 1.0)))
-        v = np.clip(v, low + gap, high - gap)
-        with np.errstate(all="ignore"):
-            both = np.log(v - low) - np.log(high - v)
-            one = np.where(has_low, np.log(v - low), np.log(high - v))
-        return np.asarray(np.where(has_low & has_high, both, np.where(has_low | has_high, one, v)))
+        gap = np.where(kind >= 4, SOFT_EDGE * scale, gap)
+        v = np.clip(v, low + np.minimum(gap, 0.25 * width), high - np.minimum(gap, 0.25 * width))
+        y = v.copy()
+        both, lower, upper = kind == 1, kind == 2, kind == 3
+        y[both] = np.log(v[both] - low[both]) - np.log(high[both] - v[both])
+        y[lower] = np.log(v[lower] - low[lower])
+        y[upper] = np.log(high[upper] - v[upper])
+        soft = kind >= 4
+        x = np.where(kind == 4, v - low, high - v)[soft] / scale[soft]
+        y[soft] = x + np.log(-np.expm1(-x))
+        return y
 
     def _forward(self, y: Array) -> tuple[Array, Array]:
-        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
-        has_low, has_high = jnp.isfinite(low), jnp.isfinite(high)
-        both, one = has_low & has_high, has_low ^ has_high
+        """Values and log Jacobians."""
+        kind, scale = self.kind, self.scale
+        low, high = (jnp.where(jnp.isfinite(a), a, 0.0) for a in (self.low, self.high))
+        both, one, soft = kind == 1, (kind == 2) | (kind == 3), kind >= 4
         # Numbers that do not take a branch pass through it as 0, so that they cannot spoil derivatives.
-        low, high = jnp.where(has_low, low, 0.0), jnp.where(has_high, high, 0.0)
-        s, e = jnp.where(both, y, 0.0), jnp.where(one, y, 0.0)
-        inside = low + (high - low) * jax.nn.sigmoid(s)
-        beyond = jnp.where(has_low, low + jnp.exp(e), high - jnp.exp(e))
+        s, e, t = (jnp.where(here, y, 0.0) for here in (both, one, soft))
         width = jnp.where(both, high - low, 1.0)
+        inside = low + width * jax.nn.sigmoid(s)
+        reach = jnp.where(soft, scale * jax.nn.softplus(t), jnp.exp(e))
+        beyond = jnp.where((kind == 2) | (kind == 4), low + reach, high - reach)
+        value = jnp.where(both, inside, jnp.where(kind == 0, y, beyond))
         log_inside = jnp.log(width) + jax.nn.log_sigmoid(s) + jax.nn.log_sigmoid(-s)
-        value = jnp.where(both, inside, jnp.where(one, beyond, y))
-        return value, jnp.where(both, log_inside, jnp.where(one, e, 0.0))
+        log_soft = jnp.log(scale) + jax.nn.log_sigmoid(t)
+        log_jacobian = jnp.where(both, log_inside, jnp.where(soft, log_soft, e))
+        return value, jnp.where(soft & ((value < self.low) | (value > self.high)), -jnp.inf, log_jacobian)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +197,10 @@ def shot_target(density: LogDensity, values: npt.ArrayLike) -> Target:
     """
     layout = density.layout
     low, high = layout.bounds().T
-    bounds = Bounds(jnp.asarray(low), jnp.asarray(high))
+    information = density.fisher_of_values(values)
+    scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
+    variance = np.diag(np.linalg.pinv(information / np.outer(scale, scale), hermitian=True)) / scale**2
+    bounds = Bounds.of(low, high, values, np.sqrt(np.abs(variance)))
     data = (density.problem, bounds)
     potential = _ShotPotential(density.recipe)
 
@@ -171,7 +230,8 @@ def _derivatives(y: Array, bounds: Bounds) -> tuple[Array, Array, Array, Array]:
     ones = jnp.ones_like(y)
 
     def first(z: Array) -> tuple[Array, Array]:
-        return jax.jvp(bounds._forward, (z,), (ones,))[1]
+        tangent: tuple[Array, Array] = jax.jvp(bounds._forward, (z,), (ones,))[1]
+        return tangent
 
     (slope, jacobian_slope), (bend, jacobian_bend) = jax.jvp(first, (y,), (ones,))
     return slope, bend, jacobian_slope, jacobian_bend

@@ -38,7 +38,9 @@ class Convergence:
 def convergence(draws: npt.ArrayLike) -> Convergence:
     """Convergence of chains of draws ``(n_chains, n_draws, n)``, n_draws at least 8."""
     x = np.asarray(draws, dtype=np.float64)
-    columns = [_of_one(x[:, :, i]) for i in range(x.shape[2])]
+    # A tail that no draw of a short chain has reached has no effective size: not a number, which fails.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = [_of_one(x[:, :, i]) for i in range(x.shape[2])]
     r_hat, bulk, tail = (np.array(c, dtype=np.float64) for c in zip(*columns, strict=True)) if columns else [[]] * 3
     return Convergence(np.asarray(r_hat), np.asarray(bulk), np.asarray(tail))
 
@@ -94,8 +96,12 @@ def judge_chains(
         Check("E-BFMI", float(np.min(bfmi)), MIN_BFMI, bool(np.all(bfmi > MIN_BFMI))),
     )
     advice = ""
-    if divergences or not checks[4].passed:
-        advice = "raise target_accept towards 0.99, or look for a parameter at a bound or that the data do not determine"
+    if divergences:
+        advice = (
+            "raise target_accept towards 0.99, or look for a parameter at a bound or that the data do not determine"
+        )
+    elif not checks[4].passed:
+        advice = "take more draws; if E-BFMI stays low, look for a parameter that the data do not determine"
     elif not all(check.passed for check in checks):
         advice = "take more draws"
     return Verdict(checks, advice), found

@@ -1,0 +1,296 @@
+"""Posteriors as ArviZ knows them: named groups with coordinates and units, written to NetCDF and read back.
+
+Groups: ``posterior``, ``sample_stats``, ``log_likelihood`` (one number per reflection, not per pixel), ``prior``,
+``posterior_predictive`` and ``observed_data`` (photons in each reflection's box), ``constant_data`` (what identifies
+the boxes, and the best fit). The provenance stands in the attributes. Every variable has its unit as ``units``.
+
+ArviZ changed its container: `InferenceData` before 1.0, xarray's `DataTree` since. This module is the one place that
+knows; everything else goes through `groups_of`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import xarray
+
+with warnings.catch_warnings():
+    # ArviZ announces its own future on import; that is no news to our users.
+    warnings.simplefilter("ignore")
+    import arviz
+
+from bayesbragg.inference.density import LogDensity, Problem, Recipe
+from bayesbragg.inference.likelihood import log_likelihood
+from bayesbragg.model import Shot
+from bayesbragg.model.errors import InputError
+from bayesbragg.model.posterior import Posterior
+from bayesbragg.priors.flatten import Layout
+
+__all__ = ["Boxes", "box_terms", "groups_of", "inference_data", "prior_draws", "read_netcdf", "write_netcdf"]
+
+Array = Any
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Per-draw terms of the reflections.
+
+    Attributes:
+        log_likelihood: ``(n_draws, n_boxes)``.
+        photons: expected photons of the trusted pixels, Bragg and background, ``(n_draws, n_boxes)``.
+        readout_variance: of their sum, photon^2, ``(n_boxes,)``.
+        observed: photons that were counted there, ``(n_boxes,)``.
+    """
+
+    log_likelihood: FloatArray
+    photons: FloatArray
+    readout_variance: FloatArray
+    observed: FloatArray
+
+
+def box_terms(density: LogDensity, values: npt.ArrayLike) -> Boxes:
+    """Log likelihood and expected photons of every box at many points.
+
+    Args:
+        density: of the shot.
+        values: physical values, ``(n_draws, n)``.
+    """
+    pixels = density.problem.pixels
+    trusted = np.asarray(pixels.trusted)
+    terms, photons = _box_terms(jnp.asarray(values, dtype=jnp.float64), density.problem, density.recipe)
+    variance = np.broadcast_to(np.asarray(pixels.variance), trusted.shape)
+    return Boxes(
+        np.asarray(terms),
+        np.asarray(photons),
+        np.sum(np.where(trusted, variance, 0.0), axis=1),
+        np.sum(np.where(trusted, np.asarray(pixels.counts), 0.0), axis=1),
+    )
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _box_terms(values: Array, problem: Problem, recipe: Recipe) -> tuple[Array, Array]:
+    pixels = problem.pixels
+    function = log_likelihood(recipe.likelihood, recipe.window)
+
+    def one(row: Array) -> tuple[Array, Array]:
+        parameters = problem.layout.place(row, problem.base)
+        mu = recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64) + pixels.background
+        keep = pixels.trusted
+        each = function(
+            jnp.where(keep, pixels.counts, 1.0), jnp.where(keep, mu, 1.0), jnp.where(keep, pixels.variance, 1.0)
+        )
+        return jnp.sum(jnp.where(keep, each, 0.0), axis=1), jnp.sum(jnp.where(keep, mu, 0.0), axis=1)
+
+    result: tuple[Array, Array] = jax.lax.map(one, values)
+    return result
+
+
+def prior_draws(layout: Layout, n: int, seed: int = 0) -> dict[str, FloatArray]:
+    """Draws of the priors, ``(n,)`` each; parameters whose prior is improper (flat without bounds) are left out.
+
+    The restraint of the block volume is not part of them.
+    """
+    from scipy.special import ndtr, ndtri
+
+    generator = np.random.default_rng(seed)
+    found = {}
+    for i, name in enumerate(layout.names):
+        part = layout.parameter(i)
+        u = generator.uniform(size=n)
+        if part.center is not None and part.beta is not None:
+            sd = math.sqrt(part.beta)
+            low, high = ndtr((part.low - part.center) / sd), ndtr((part.high - part.center) / sd)
+            if high > low:
+                found[name] = part.center + sd * ndtri(low + u * (high - low))
+        elif math.isfinite(part.low) and math.isfinite(part.high):
+            found[name] = part.low + u * (part.high - part.low)
+    return found
+
+
+def inference_data(
+    posterior: Posterior,
+    density: LogDensity | None = None,
+    shot: Shot | None = None,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    prior: int = 1000,
+) -> Any:
+    """A posterior for ArviZ.
+
+    Args:
+        posterior: the draws.
+        density: of the shot; adds prior, log likelihood by reflection and predicted photons of every box (a forward
+            model for every draw).
+        shot: the boxes before padding; names the reflections.
+        provenance: what made the result; written as JSON.
+        prior: draws from the prior.
+
+    Returns:
+        ``arviz.InferenceData``, or an ``xarray.DataTree`` with arviz 1.0 and later.
+    """
+    n_chains, n_draws, n = posterior.draws.shape
+    units = dict(zip(posterior.names, posterior.units, strict=True))
+    chains = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
+    groups = {
+        "posterior": _dataset(
+            {name: posterior.values(name) for name in posterior.names}, ("chain", "draw"), chains, units
+        )
+    }
+    stats = {"lp": posterior.log_density, **posterior.sample_stats}
+    groups["sample_stats"] = _dataset(stats, ("chain", "draw"), chains, {})
+    names = {"parameter": np.array(posterior.names), "parameter_bis": np.array(posterior.names)}
+    constants = xarray.Dataset(
+        {
+            "best_fit": ("parameter", posterior.mode),
+            "posterior_sd": ("parameter", posterior.sd),
+            "posterior_covariance": (("parameter", "parameter_bis"), posterior.covariance),
+            "unit": ("parameter", np.array(posterior.units)),
+        },
+        coords=names,
+    )
+    if density is not None:
+        constants = _add_boxes(groups, constants, posterior, density, shot)
+        drawn = {name: v[None] for name, v in prior_draws(density.layout, prior, posterior.seed).items()}
+        if drawn and prior:
+            coordinates = {"chain": np.arange(1), "draw": np.arange(prior)}
+            groups["prior"] = _dataset(drawn, ("chain", "draw"), coordinates, units)
+    groups["constant_data"] = constants
+    attributes = {
+        "method": posterior.method,
+        "verdict": str(posterior.verdict),
+        "verdict_passed": int(posterior.verdict.passed),
+        "checks": json.dumps([str(check) for check in posterior.verdict.checks]),
+        "seed": posterior.seed,
+        "evaluations": posterior.evaluations,
+        "sampling_time": posterior.seconds,
+        "settings": json.dumps(dict(posterior.settings)),
+        "provenance": json.dumps(dict(provenance or {}), default=str),
+        "inference_library": "bayesbragg",
+    }
+    for dataset in groups.values():
+        dataset.attrs.update(attributes)
+    return _container(groups)
+
+
+def _add_boxes(
+    groups: dict[str, xarray.Dataset],
+    constants: xarray.Dataset,
+    posterior: Posterior,
+    density: LogDensity,
+    shot: Shot | None,
+) -> xarray.Dataset:
+    n_chains, n_draws, n = posterior.draws.shape
+    terms = box_terms(density, posterior.draws.reshape(-1, n))
+    rows = np.flatnonzero(np.asarray(density.problem.pixels.trusted).any(axis=1))
+    if shot is not None:
+        rows = rows[rows < shot.n_boxes]
+    names: dict[str, Any] = {
+        "chain": np.arange(n_chains),
+        "draw": np.arange(n_draws),
+        "reflection": rows,
+    }
+    dims = ("chain", "draw", "reflection")
+    each = terms.log_likelihood[:, rows].reshape(n_chains, n_draws, -1)
+    groups["log_likelihood"] = _dataset({"pixels": each}, dims, names, {})
+    generator = np.random.default_rng([posterior.seed, 1])
+    mean = terms.photons[:, rows].reshape(n_chains, n_draws, -1)
+    noise = np.sqrt(terms.readout_variance[rows]) * generator.standard_normal(mean.shape)
+    predicted = generator.poisson(np.maximum(mean, 0.0)) + noise
+    groups["posterior_predictive"] = _dataset({"photons": predicted}, dims, names, {"photons": "photon"})
+    observed = {"photons": terms.observed[rows]}
+    groups["observed_data"] = _dataset(observed, dims[2:], {"reflection": rows}, {"photons": "photon"})
+    extra: dict[str, Any] = {
+        "n_trusted": ("reflection", np.asarray(density.problem.pixels.trusted)[rows].sum(axis=1)),
+    }
+    if shot is not None:
+        extra["miller_index"] = (("reflection", "hkl"), shot.miller_index[rows])
+        extra["reflection_row"] = ("reflection", shot.reflection_row[rows])
+        extra["lattice"] = ("reflection", shot.lattice[rows])
+        extra["panel"] = ("reflection", shot.panel[rows])
+        extra["bounds"] = (("reflection", "edge"), shot.bounds[rows])
+    coordinates = {"reflection": rows} | (
+        {"hkl": np.array(["h", "k", "l"]), "edge": np.array(["fast_1", "fast_2", "slow_1", "slow_2"])}
+        if shot is not None
+        else {}
+    )
+    return constants.merge(xarray.Dataset(extra, coords=coordinates))
+
+
+def _dataset(
+    arrays: Mapping[str, npt.NDArray[Any]], dims: tuple[str, ...], coords: Mapping[str, Any], units: Mapping[str, str]
+) -> xarray.Dataset:
+    variables = {
+        name: xarray.DataArray(
+            array, dims=dims, coords=dict(coords), attrs={"units": units[name]} if name in units else {}
+        )
+        for name, array in arrays.items()
+    }
+    return xarray.Dataset(variables)
+
+
+def _container(groups: Mapping[str, xarray.Dataset]) -> Any:
+    if hasattr(arviz, "InferenceData"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return arviz.InferenceData(**groups)
+    tree = xarray.DataTree.from_dict(dict(groups))
+    tree.attrs.update(next(iter(groups.values())).attrs)
+    return tree
+
+
+def groups_of(data: Any) -> dict[str, xarray.Dataset]:
+    """The groups of ArviZ's container, whichever it is, as datasets."""
+    if isinstance(data, xarray.DataTree):
+        return {name: node.to_dataset() for name, node in data.children.items()}
+    return {name: data[name] for name in data.groups()}
+
+
+def write_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
+    """Write ArviZ's container as NetCDF, under a temporary name that is then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".nc")
+    os.close(handle)
+    try:
+        tree = xarray.DataTree.from_dict(groups_of(data))
+        tree.to_netcdf(temporary, engine="h5netcdf")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_netcdf(path: str | os.PathLike[str]) -> Any:
+    """ArviZ's container from a file of `write_netcdf`, in memory.
+
+    Raises:
+        InputError: missing file, or not a posterior.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a posterior (.nc) that `bayesbragg posterior` wrote")
+    try:
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            groups = {name: node.to_dataset().load() for name, node in tree.children.items()}
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: {reason}; expected a posterior (.nc) that `bayesbragg posterior` wrote") from None
+    if "posterior" not in groups:
+        raise InputError(f"{path}: no group 'posterior' in it; expected a file that `bayesbragg posterior` wrote")
+    return _container(groups)

@@ -1,0 +1,134 @@
+"""NUTS on posteriors that are known, its agreement with Laplace, and the verdict on chains."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inference.small_posteriors import Known, at_a_bound, conjugate, linear_gaussian
+from inference.test_map import TRUTH, problem
+
+from bayesbragg.inference import fit_map
+from bayesbragg.inference.laplace import laplace, target_of_fit
+from bayesbragg.inference.nuts import NutsOptions, nuts
+from bayesbragg.inference.verdict import convergence, energy_fraction, judge_chains
+from bayesbragg.model.errors import InputError
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize("make", [conjugate, linear_gaussian, at_a_bound])
+def test_known_posteriors(make: Callable[[], Known]) -> None:
+    known = make()
+    found = nuts(known.target, NutsOptions(n_draws=1000), seed=2)
+    assert found.verdict.passed, str(found.verdict)
+    effective = convergence(found.draws).ess_bulk
+    assert np.all(np.abs(found.mean - known.mean) < 5 * known.sd / np.sqrt(effective))
+    assert found.sd == pytest.approx(known.sd, rel=0.08)
+
+
+def test_agrees_with_laplace_whatever_the_chains_are() -> None:
+    density, true = problem(0)
+    target = target_of_fit(density, fit_map(density))
+    first = laplace(target, seed=1)
+    one, many = (nuts(target, NutsOptions(chains=c), seed=1) for c in ("sequential", "vectorised"))
+    assert np.all(np.abs(one.draws - many.draws) < 0.02 * one.sd)
+    assert one.verdict.passed
+    assert np.all(np.abs(one.mean - first.mean) < 0.12 * first.sd)
+    assert one.sd == pytest.approx(first.sd, rel=0.1)
+    assert np.all(np.abs(one.mean - true)[:2] < 5 * one.sd[:2])
+    assert one.draws.shape == (4, 500, 7)
+    assert one.sample_stats["n_steps"].shape == (4, 500)
+    assert "verdict passed" in one.summary()
+
+
+def test_work_is_reported_and_repeats_itself() -> None:
+    target = conjugate().target
+    seen: list[tuple[int, int]] = []
+    options = NutsOptions(n_chains=2, n_draws=40, n_warmup=25)
+    first = nuts(target, options, seed=4, report=lambda done, all_: seen.append((done, all_)))
+    assert seen[-1] == (150, 150)
+    assert np.array_equal(first.draws, nuts(target, options, seed=4).draws)
+    assert not np.array_equal(first.draws, nuts(target, options, seed=5).draws)
+    assert not first.verdict.passed
+    assert first.verdict.advice
+
+
+def test_convergence_agrees_with_arviz() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        arviz = pytest.importorskip("arviz")
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((4, 600, 2))
+    draws = noise.copy()
+    for i in range(1, 600):
+        draws[:, i] = 0.6 * draws[:, i - 1] + noise[:, i]
+    draws[0, :, 1] += 1.0
+    found = convergence(draws)
+    for i in range(2):
+        x = draws[:, :, i]
+        assert found.r_hat[i] == pytest.approx(float(arviz.rhat(x)), abs=2e-3)
+        assert found.ess_bulk[i] == pytest.approx(float(arviz.ess(x, method="bulk")), rel=0.05)
+        assert found.ess_tail[i] == pytest.approx(float(arviz.ess(x, method="tail")), rel=0.1)
+    assert energy_fraction(draws[:, :, 0]) == pytest.approx(np.asarray(arviz.bfmi(draws[:, :, 0])), rel=0.01)
+
+
+def test_verdicts() -> None:
+    rng = np.random.default_rng(1)
+    draws, energy = rng.standard_normal((4, 500, 1)), rng.standard_normal((4, 500))
+    quiet = np.zeros((4, 500), bool)
+    assert judge_chains(["x"], draws, quiet, energy)[0].passed
+    apart = draws + np.array([0, 0, 0, 1.0])[:, None, None]
+    verdict, _ = judge_chains(["x"], apart, quiet, energy)
+    assert not verdict.passed
+    assert "R-hat" in str(verdict)
+    loud = quiet.copy()
+    loud[1, 7] = True
+    assert "divergences 1" in str(judge_chains(["x"], draws, loud, energy)[0])
+    slow = np.cumsum(energy, axis=1)
+    assert "E-BFMI" in str(judge_chains(["x"], draws, quiet, slow)[0])
+    assert not judge_chains(["x"], np.full((4, 500, 1), np.nan), quiet, energy)[0].passed
+
+
+@pytest.mark.parametrize("wrong", [{"n_chains": 0}, {"n_draws": 2}, {"target_accept": 1.0}])
+def test_bad_input_is_one_line(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        nuts(conjugate().target, NutsOptions(**wrong))
+
+
+@pytest.mark.slow
+def test_ranks_of_the_truth_are_uniform() -> None:
+    """Pulls and ranks of the toy's parameters over many data sets; its truth is fixed and its priors are flat."""
+    n, ranks = 40, []
+    for seed in range(100, 100 + n):
+        density, true = problem(seed)
+        found = nuts(target_of_fit(density, fit_map(density)), NutsOptions(n_chains=2, n_draws=200), seed=seed)
+        ranks.append([np.mean(found.values(name) < true[found.names.index(name)]) for name in TRUTH])
+    values = np.array(ranks)
+    for probability in (0.68, 0.95):
+        inside = np.mean(np.abs(values - 0.5) < probability / 2)
+        assert inside == pytest.approx(probability, abs=3.5 * np.sqrt(probability * (1 - probability) / values.size))
+
+
+@pytest.mark.slow
+def test_agrees_with_laplace_on_a_simulated_shot() -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        trials = importlib.import_module("trials")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    trial = trials.make_trial(1)
+    density = trial.density(trials.perturbed_start(trial.truth, 1), "gaussian")
+    target = target_of_fit(density, fit_map(density))
+    gaussian, full = laplace(target), nuts(target, NutsOptions(n_draws=300, n_warmup=50))
+    assert gaussian.verdict.passed
+    assert full.verdict.passed, str(full.verdict)
+    assert np.all(np.abs(full.mean - gaussian.mean) < 0.12 * gaussian.sd)
+    assert full.sd == pytest.approx(gaussian.sd, rel=0.1)
+    pulls = (full.mean - trial.values(density)) / full.sd
+    assert np.abs(pulls).max() < 4.5
