@@ -2,8 +2,9 @@
 
 Each reflection is predicted as on a still: its reciprocal-lattice point q = R U B h is turned onto the Ewald sphere by
 the shortest way, and the ray from there meets the panel. The likelihood has three Gaussian parts: the observed
-centroid along fast and slow axis against its variance, and the angle of that shortest turn against the spread of the stills
-(mosaicity, block size and bandwidth together). Units: millimetre on the panel, radian, angstrom.
+centroid along and across the radius against its variance, and the angle of that turn against the spread of the stills
+(mosaicity, block size and bandwidth together). With a band of wavelengths a part of that angle is no turn but another
+wavelength, which shifts the spot along the radius: see `CentroidNoise`. Units: millimetre on the panel, radian, angstrom.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+
+from scipy.optimize import nnls
 
 from bayesbragg.forward.group_motion import group_rotation
 from bayesbragg.forward.rotations import cell_matrix, misorientation
@@ -56,15 +59,27 @@ class Spots:
 
 @dataclass(frozen=True)
 class CentroidNoise:
-    """How far spots may be from their prediction.
+    """How far spots may be from their prediction; t is the tangent of the Bragg angle, q = 1/d.
+
+    A spot is off the sphere at the mean wavelength because blocks are small and tilted, or because it takes another
+    wavelength of the band. The angle's variance is their sum, mosaic^2 + (block / q)^2 + (bandwidth t)^2, and the
+    last one's part of it tells how much of the angle to expect as a shift along the radius instead of a turn.
 
     Attributes:
-        factor: what the stated variances of x and y are multiplied by.
-        psi_sd: spread of the angle from the Ewald sphere, radian.
+        radial_factor, transverse_factor: what the stated variance of the centroid is multiplied by.
+        radial_band: further radial sd per unit of 2 t times the distance of the detector: what of the band the angle
+            does not tell.
+        mosaic: spread of orientations, radian.
+        block: size of a reciprocal-lattice point, 1/angstrom.
+        bandwidth: relative spread of the wavelength.
     """
 
-    factor: tuple[float, float] = (1.0, 1.0)
-    psi_sd: float = 1e-3
+    radial_factor: float = 1.0
+    transverse_factor: float = 1.0
+    radial_band: float = 0.0
+    mosaic: float = 1e-3
+    block: float = 0.0
+    bandwidth: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,8 @@ class CentroidPriors:
 @dataclass(frozen=True, eq=False)
 class _Data:
     """Everything fixed, per spot: ``still`` and ``group`` numbers, ``hkl``, panel vectors (mm), axes and reference of its
-    group, observation and variances ``(n, 3)`` for x, y and the angle; per still: ``U`` and 1/lambda times the beam."""
+    group, observation, radial direction in the panel, share of
+    the band in the angle, and variances ``(n, 3)``; per still: ``U`` and 1/lambda times the beam."""
 
     still: Array
     group: Array
@@ -95,6 +111,8 @@ class _Data:
     variance: Array
     U: Array
     k: Array
+    share: Array
+    radial: Array
 
 
 class CentroidTerm:
@@ -131,6 +149,18 @@ class CentroidTerm:
         group = grouping.group[p]
         k = np.stack([b.direction / b.wavelength_A for b in beams])
         self.pixel_mm = detector.pixel_size_mm[p]
+        pixel = spots.observed_mm / self.pixel_mm
+        place = detector.lab_mm(p, pixel[:, 0], pixel[:, 1])
+        beam = np.stack([b.direction for b in beams])[spots.still]
+        distance = np.linalg.norm(place, axis=1)
+        two_theta = np.arccos(np.clip(np.sum(place * beam, axis=1) / distance, -1.0, 1.0))
+        self.tangent = np.tan(0.5 * two_theta)
+        self.q = 2.0 * np.sin(0.5 * two_theta) / np.array([b.wavelength_A for b in beams])[spots.still]
+        self.lever_mm = 2.0 * self.tangent * distance / np.cos(two_theta)
+        away = place - np.sum(place * beam, axis=1, keepdims=True) * beam
+        radial = np.stack([np.sum(away * detector.fast[p], axis=1), np.sum(away * detector.slow[p], axis=1)], axis=-1)
+        radial = radial / np.linalg.norm(radial, axis=1, keepdims=True)
+        self.radial = radial
         self.data = _Data(
             still=jnp.asarray(spots.still),
             group=jnp.asarray(group),
@@ -144,6 +174,8 @@ class CentroidTerm:
             variance=jnp.zeros((len(p), 3)),
             U=jnp.asarray(np.stack([c.U for c in crystals])),
             k=jnp.asarray(k),
+            share=jnp.zeros(len(p)),
+            radial=jnp.asarray(radial),
         )
         self.set_noise(noise or CentroidNoise())
 
@@ -151,8 +183,20 @@ class CentroidTerm:
         """Use other spreads from now on."""
         self.noise = noise
         variance = np.empty((len(self.spots.panel), 3))
-        variance[:, :2] = self.spots.variance_mm2 * np.array(noise.factor)
-        variance[:, 2] = noise.psi_sd**2
+        stated = self.spots.variance_mm2.mean(axis=1)
+        variance[:, 0] = noise.radial_factor * stated + (noise.radial_band * self.lever_mm) ** 2
+        variance[:, 1] = noise.transverse_factor * stated
+        band = (noise.bandwidth * self.tangent) ** 2
+        variance[:, 2] = noise.mosaic**2 + (noise.block / self.q) ** 2 + band
+        share = jnp.asarray(band / variance[:, 2])
+        self.data = replace(self.data, variance=jnp.asarray(variance), share=share)
+
+    def set_equal_weights(self, angle_weight: float = 1.0 / 9.0) -> None:
+        """Count every position alike and the angles less, as a fit does that is to make the RMSD small. The target is
+        then no likelihood, and the covariance no error bar."""
+        variance = np.asarray(self.data.variance).copy()
+        variance[:, :2] = np.mean(variance[:, :2])
+        variance[:, 2] /= angle_weight
         self.data = replace(self.data, variance=jnp.asarray(variance))
 
     def _arguments(self, own: FloatArray, shared: FloatArray) -> tuple[Array, Array, Array]:
@@ -160,8 +204,15 @@ class CentroidTerm:
         return jnp.asarray(own), jnp.asarray(shared[:m]).reshape(-1, 6), jnp.asarray(shared[m:])
 
     def residuals(self, own: FloatArray, shared: FloatArray) -> FloatArray:
-        """Observed minus predicted along fast and slow (mm), and the angle from the Ewald sphere (radian), ``(n, 3)``."""
+        """Observed minus predicted away from the beam and around it (mm, in the panel's plane), and the angle from the
+        Ewald sphere (radian), ``(n, 3)``."""
         return np.asarray(_residuals(*self._arguments(own, shared), self.data, self.constraint))
+
+    def residuals_mm(self, own: FloatArray, shared: FloatArray) -> FloatArray:
+        """Observed minus predicted along fast and slow axis, ``(n, 2)``, millimetre."""
+        away, around = self.residuals(own, shared)[:, :2].T
+        f, s = self.radial.T
+        return np.stack([away * f - around * s, away * s + around * f], axis=-1)
 
     def _prior(self, own: FloatArray) -> float:
         return float(0.5 * np.sum((own - self.center) ** 2 * self.precision))
@@ -223,7 +274,7 @@ class CentroidTerm:
         return blocks
 
     def offsets(self, own: FloatArray, shared: FloatArray) -> FloatArray:
-        r = self.residuals(own, shared)[:, :2] / self.pixel_mm
+        r = self.residuals_mm(own, shared) / self.pixel_mm
         return np.asarray(np.linalg.norm(r, axis=1))
 
     def crystals(self, own: FloatArray, crystals: Sequence[Crystal]) -> list[Crystal]:
@@ -241,46 +292,78 @@ def fit_centroids(
     prior: SharedPrior,
     options: JointOptions | None = None,
     *,
-    rounds: int = 3,
-    robust: bool = True,
+    rounds: int = 6,
+    for_rmsd: bool = False,
 ) -> tuple[JointFit, CentroidNoise]:
     """Joint fit of positions, with spreads that the residuals themselves tell.
 
-    After each fit the variance factors and the angular spread are set to what the residuals show, with the degrees of
-    freedom that the stills' own numbers took; the next fit starts where the last one ended.
+    After each fit the spreads are set to what the residuals show, with the degrees of freedom that the stills' own
+    numbers took; the next fit starts where the last one ended. The first spreads are those of the start.
 
     Args:
         rounds: fits, each with its own spreads.
-        robust: the first spreads are scaled median absolute residuals, so that outliers do not widen them.
+        for_rmsd: one more fit with equal weights (see `CentroidTerm.set_equal_weights`).
     """
-    noise = _noise_of(term, term.start, np.where(prior.free, prior.mean, 0.0), robust)
-    shared: FloatArray | None = None
+    shared = np.where(prior.free, prior.mean, 0.0)
+    term.set_noise(_noise_of(term, term.start, shared))
     fit: JointFit | None = None
-    for _ in range(max(rounds, 1)):
-        term.set_noise(noise)
+    for i in range(max(rounds, 1)):
+        if i:
+            term.set_noise(_noise_of(term, term.start, shared))
         fit = fit_joint([term], prior, options, shared=shared)
         term.start, shared = fit.own[0], fit.shared
-        noise = _noise_of(term, term.start, shared, False)
+    if for_rmsd:
+        term.set_equal_weights()
+        fit = fit_joint([term], prior, options, shared=shared)
     assert fit is not None
     return fit, term.noise
 
 
-def _noise_of(term: CentroidTerm, own: FloatArray, shared: FloatArray, robust: bool) -> CentroidNoise:
+def _noise_of(term: CentroidTerm, own: FloatArray, shared: FloatArray) -> CentroidNoise:
+    """Spreads by weighted moments of the residuals; bandwidth by their correlation with the angle."""
     r = term.residuals(own, shared)
-    scaled = r[:, :2] ** 2 / term.spots.variance_mm2
-    if robust:
-        factor = np.median(scaled, axis=0) / 0.4549
-        psi = float(np.median(np.abs(r[:, 2])) / 0.6745)
-    else:
-        left = max(1.0 - own.size / (3.0 * len(r)), 0.1)
-        factor = scaled.mean(axis=0) / left
-        psi = float(np.sqrt(np.mean(r[:, 2] ** 2) / left))
-    return CentroidNoise((float(factor[0]), float(factor[1])), max(psi, 1e-7))
+    left = max(1.0 - own.size / (3.0 * len(r)), 0.1)
+    old = term.noise
+    band = (old.bandwidth * term.tangent) ** 2
+    total = old.mosaic**2 + (old.block / term.q) ** 2 + band
+    # d(radial residual)/d(share) for every spot: the shift that a whole share of the angle would make.
+    step = 0.05
+    term.data, kept = replace(term.data, share=term.data.share + step), term.data
+    slope = (term.residuals(own, shared)[:, 0] - r[:, 0]) / step
+    term.data = kept
+    weight = 1.0 / np.asarray(kept.variance)[:, 0]
+    change = slope * term.tangent**2 / total
+    squared = old.bandwidth**2 - float(np.sum(weight * change * r[:, 0]) / np.sum(weight * change**2))
+    bandwidth = float(np.sqrt(max(squared, 0.0)))
+    stated = term.spots.variance_mm2.mean(axis=1)
+    radial = _components(r[:, 0] ** 2 / left, np.stack([stated, term.lever_mm**2], axis=-1))
+    around = float(np.mean(r[:, 1] ** 2 / stated) / left)
+    angle = _components(
+        np.maximum(r[:, 2] ** 2 / left - (bandwidth * term.tangent) ** 2, 0.0),
+        np.stack([np.ones(len(r)), term.q**-2.0], axis=-1),
+    )
+    return CentroidNoise(
+        radial_factor=float(max(radial[0], 1e-3)),
+        transverse_factor=max(around, 1e-3),
+        radial_band=float(np.sqrt(radial[1])),
+        mosaic=float(np.sqrt(max(angle[0], 1e-12))),
+        block=float(np.sqrt(angle[1])),
+        bandwidth=bandwidth,
+    )
+
+
+def _components(squares: FloatArray, terms: FloatArray) -> FloatArray:
+    """Non-negative coefficients c with squares ~ terms c, each weighted by the inverse square of its expectation."""
+    coefficients = np.array([np.mean(squares / terms[:, 0]), 0.0])
+    for _ in range(20):
+        expected = np.maximum(terms @ coefficients, 1e-12 * squares.mean())
+        coefficients, _ = nnls(terms / expected[:, None], squares / expected)
+    return np.asarray(coefficients)
 
 
 def _one(x: Array, motion: Array, extras: Array, spot: Any, U: Array, k: Array, constraint: CellConstraint) -> Array:
     """Residuals of one spot, ``(3,)``."""
-    hkl, origin, fast, slow, axes, reference, observed = spot
+    hkl, origin, fast, slow, axes, reference, observed, share, radial = spot
     # h = (U B_real)^T q, so that q = (U B_real)^-T h
     M = misorientation(x[:3]) @ U @ cell_matrix(constraint.expand(x[3:]))
     q = jnp.linalg.solve(M.T, hkl)
@@ -297,12 +380,18 @@ def _one(x: Array, motion: Array, extras: Array, spot: Any, U: Array, k: Array, 
     corner = reference + turn @ (origin - reference) + 1e3 * motion[3:] + jnp.array([0.0, 0.0, 1e3]) * extras[0]
     f, s = turn @ fast, turn @ slow
     normal = jnp.cross(f, s)
-    point = ray * (corner @ normal) / (ray @ normal) - corner
-    return jnp.stack([observed[0] - point @ f, observed[1] - point @ s, psi])
+    # The same reflection where a wavelength of its own brings it onto the sphere (share of the bandwidth).
+    own_ray = q - beam * square / (2.0 * along)
+    ray = (1.0 - share) * ray / (ray @ normal) + share * own_ray / (own_ray @ normal)
+    point = ray * (corner @ normal) - corner
+    x, y = observed[0] - point @ f, observed[1] - point @ s
+    return jnp.stack([x * radial[0] + y * radial[1], y * radial[0] - x * radial[1], psi])
 
 
 def _spots(data: _Data) -> tuple[Array, ...]:
-    return data.hkl, data.origin, data.fast, data.slow, data.axes, data.reference, data.observed
+    return (
+        data.hkl, data.origin, data.fast, data.slow, data.axes, data.reference, data.observed, data.share, data.radial
+    )  # fmt: skip
 
 
 @partial(jax.jit, static_argnames="constraint")
