@@ -56,6 +56,7 @@ def ambiguity_operators(crystal: Crystal, rotations: npt.ArrayLike, tolerance: f
     Returns:
         one operator of each class, ``(n, 3, 3)``, acting as ``h @ R``; none if the indexing is unique.
     """
+    to_primitive = crystal.to_primitive
     metric = np.linalg.inv(crystal.real_space_A @ crystal.real_space_A.T)
     scale = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
     known = {tuple((s * np.rint(r)).astype(int).ravel()) for r in np.asarray(rotations) for s in (1, -1)}
@@ -63,6 +64,10 @@ def ambiguity_operators(crystal: Crystal, rotations: npt.ArrayLike, tolerance: f
     for entries in product((-1, 0, 1), repeat=9):
         operator = np.array(entries, dtype=np.int64).reshape(3, 3)
         if round(np.linalg.det(operator)) != 1 or entries in known:
+            continue
+        # A centred lattice has to come to lie on itself, not only its conventional cell.
+        primitive = to_primitive @ operator.T @ np.linalg.inv(to_primitive)
+        if np.abs(primitive - np.rint(primitive)).max() > 1e-6:
             continue
         if np.abs((operator @ metric @ operator.T - metric) / scale).max() < tolerance:
             found.append(operator)
