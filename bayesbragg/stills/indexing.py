@@ -5,6 +5,7 @@ What a lattice explains is taken away before the next one is sought. Lengths are
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -116,7 +117,10 @@ def index_still(
             break
         lattices.append(replace(found, rows=left[found.rows]))
         left = np.setdiff1d(left, lattices[-1].rows)
-    experiments = tuple(replace(experiment, beam=beam, crystal=x.fit.crystal) for x in lattices)
+    experiments = tuple(
+        replace(experiment, identifier=_identifier(experiment, i), beam=beam, crystal=x.fit.crystal)
+        for i, x in enumerate(lattices)
+    )
     if lattices:
         status, message = "indexed", ""
     elif len(strong) < settings.min_spots:
@@ -131,7 +135,15 @@ def index_still(
             "detector distance, beam centre and wavelength"
         )
     table = _table(strong, lattices, s1, q, beam, detector, bandwidth)
+    table = replace(table, identifiers={i: e.identifier for i, e in enumerate(experiments)})
     return IndexedStill(experiments, table, tuple(lattices), status, message)
+
+
+def _identifier(experiment: Experiment, lattice: int) -> str:
+    """A unique name that is the same in every run: from the image and the number of the lattice."""
+    image = experiment.image
+    source = experiment.identifier if image is None else f"{image.path}#{image.index}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{source}/{lattice}"))
 
 
 def _s1(detector: Detector, beam: Beam, panel: IntArray, position: FloatArray) -> FloatArray:
