@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "rebuild-table": Command("bayesbragg.cli.rebuild_table", "make a crashed run's table of shots from its rows"),
     "residuals": Command("bayesbragg.cli.residuals", "offsets between observed and predicted spots, on the detector"),
     "pred-offsets": Command("bayesbragg.cli.pred_offsets", "the same against resolution, for one run or several"),
+    "posterior": Command("bayesbragg.cli.posterior", "error bars and full posteriors of refined shots"),
 }
 
 HELP_FLAGS = ("-h", "--help", "help")

@@ -142,7 +142,7 @@ def inference_data(
     Returns:
         ``arviz.InferenceData``, or an ``xarray.DataTree`` with arviz 1.0 and later.
     """
-    n_chains, n_draws, n = posterior.draws.shape
+    n_chains, n_draws, _ = posterior.draws.shape
     units = dict(zip(posterior.names, posterior.units, strict=True))
     chains = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
     groups = {
@@ -246,7 +246,8 @@ def _container(groups: Mapping[str, xarray.Dataset]) -> Any:
     if hasattr(arviz, "InferenceData"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return arviz.InferenceData(**groups)
+            container: Any = arviz.InferenceData
+            return container(**groups)
     tree = xarray.DataTree.from_dict(dict(groups))
     tree.attrs.update(next(iter(groups.values())).attrs)
     return tree

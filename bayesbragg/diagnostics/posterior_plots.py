@@ -39,6 +39,7 @@ def trace_plot(data: Any, names: Sequence[str] | None = None) -> Figure:
             right.plot(chain - offset, lw=0.5, color=colour)
         left.set_xlabel(label)
         left.set_yticks([])
+        left.locator_params(axis="x", nbins=4)
         right.set_ylabel(label)
         quiet(left)
         quiet(right)
@@ -102,11 +103,16 @@ def prior_plot(data: Any, names: Sequence[str] | None = None) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).reshape(-1)
     for panel, (name, x) in zip(panels, draws.items(), strict=False):
         prior = np.asarray(groups["prior"][name]).reshape(-1)
-        for values, colour, label in ((prior, "#b0b7bc", "prior"), (x.reshape(-1), RUN_COLOURS[0], "posterior")):
-            panel.hist(values, bins=40, density=True, color=colour, alpha=0.7, label=label)
-        panel.set_yscale("log")
+        edges = np.histogram_bin_edges(prior, bins=60)
+        flat = x.reshape(-1)
+        panel.hist(prior, bins=edges, weights=np.full(len(prior), 1 / len(prior)), color="#b0b7bc", label="prior")
+        # Beside a wide prior a posterior is a line: its height means nothing then, its place does.
+        if flat.std() > 2 * (edges[1] - edges[0]):
+            weights = np.full(len(flat), 1 / len(flat))
+            panel.hist(flat, bins=edges, weights=weights, color=RUN_COLOURS[0], alpha=0.6, label="posterior")
+        else:
+            panel.axvline(flat.mean(), color=RUN_COLOURS[0], lw=1.5, label="posterior")
         panel.set_yticks([])
-        panel.minorticks_off()
         unit = units[name]
         panel.set_xlabel(name if unit == "1" else f"{name} ({unit})", fontsize=8)
         panel.set_title(f"sd: {_short(x.std())} of prior's {_short(prior.std())}", fontsize=7, color=INK)
@@ -142,5 +148,5 @@ def _axis(name: str, unit: str, x: FloatArray) -> tuple[float, str]:
     if spread > 0 and abs(middle) > 30 * spread:
         digits = int(np.floor(np.log10(spread)))
         offset = float(np.round(middle, -digits))
-    shown = f"{name} - {offset:.10g}" if offset else name
+    shown = f"{name} {'-' if offset > 0 else '+'} {abs(offset):.10g}" if offset else name
     return offset, shown if unit == "1" else f"{shown}\n({unit})"

@@ -4,7 +4,8 @@ The Gaussian lives in the coordinates without bounds (`bayesbragg.inference.unbo
 there; its precision is the expected Fisher information with the priors' curvature, or the exact second derivative on
 request. About 2,000 draws are taken from Student's t of the same centre and shape, whose tails are a little heavier, so
 that weights stay finite beside bounds; they are weighted by target over proposal, smoothed by
-`bayesbragg.inference.psis`, whose k-hat is the verdict. Means, standard deviations and covariances are those of the weighted draws.
+`bayesbragg.inference.psis`, whose k-hat is the verdict. Means, standard deviations and covariances are those of the
+weighted draws.
 """
 
 from __future__ import annotations

@@ -1,0 +1,335 @@
+"""Error bars and full posteriors of refined shots.
+
+Give the output folder of bayesbragg refine, or single shots in it (TAG_refined.expt). Each shot is prepared again as
+its refinement did, from the settings and inputs that run.json names; run it from the same working directory.
+
+settings (KEY=VALUE):
+  inference=laplace    a Gaussian about the best fit, corrected by importance weights: seconds; or nuts, the full
+                       posterior by Markov chains: minutes, and right where the posterior is not Gaussian
+  draws=2000           draws (laplace); of each chain (nuts, there 500 by default)
+  chains=4 warmup=100  of nuts
+  target_accept=0.8    of nuts: raise it towards 0.99 where there are divergences
+  exact_hessian=False  of laplace: the exact second derivative in place of the expected one
+  seed=0               of all randomness
+  parameters=A,B       which ones are plotted; all by default
+  plots=False          also write TAG_trace.png, TAG_pairs.png and TAG_prior.png
+
+Every posterior has a verdict: k-hat of the weights (laplace), or R-hat, effective sample sizes, divergences and E-BFMI
+of the chains (nuts). With --strict a verdict that fails is exit code 1.
+
+examples:
+  bayesbragg posterior refined
+  bayesbragg posterior refined/shot_000_refined.expt inference=nuts plots=True --strict
+
+output, in the folder of the run:
+  TAG_posterior.nc                 draws and all that ArviZ needs: arviz.from_netcdf reads it
+  posterior_summary.pkl/.parquet   the table of shots with standard deviations: a_sd, rotX_sd, ncells_sd, ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import logging
+import sys
+import tempfile
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayesbragg.cli.common import add_logging_arguments, file_hashes, progress, provenance, set_up_logging
+from bayesbragg.model.errors import InputError
+
+if TYPE_CHECKING:
+    from bayesbragg.io.phil import ResolvedParameters
+    from bayesbragg.model.posterior import Posterior
+    from bayesbragg.pipeline.settings import RefineSettings
+    from bayesbragg.pipeline.shot_files import ShotFiles
+
+__all__ = ["add_arguments", "run"]
+
+log = logging.getLogger("bayesbragg.posterior")
+
+SUMMARY = "posterior_summary"
+METHODS = ("laplace", "nuts")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the KEY=VALUE words set; the docstring of this module explains them."""
+
+    inference: str = "laplace"
+    draws: int = 0
+    chains: int = 4
+    warmup: int = 100
+    target_accept: float = 0.0
+    exact_hessian: bool = False
+    seed: int = 0
+    parameters: str = ""
+    plots: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """An earlier refinement: its folder, parameters, record, and the rows of its table by shot."""
+
+    folder: Path
+    parameters: ResolvedParameters
+    settings: RefineSettings
+    record: dict[str, Any]
+    rows: dict[str, list[dict[str, Any]]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="+", metavar="DIR|SHOT|KEY=VALUE", help="a refined folder or shots in it")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if a shot fails or a verdict does")
+    add_logging_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings, folder, tags = _sorted(arguments.words)
+    set_up_logging(None, quiet=arguments.quiet, verbose=arguments.verbose)
+    earlier = _read_run(folder)
+    wanted = _wanted(earlier, tags)
+
+    from bayesbragg.pipeline.device import choose_device, remember_programs
+
+    choose_device(earlier.parameters.device)
+    remember_programs()
+    set_up_logging(folder, quiet=arguments.quiet, verbose=arguments.verbose)
+    _compare_inputs(earlier.record)
+    columns: dict[str, list[dict[str, Any]]] = {}
+    failed = unconvincing = 0
+    for tag, outcome in _explore(earlier, wanted, settings, quiet=arguments.quiet):
+        if isinstance(outcome, str):
+            print(f"bayesbragg: error: {outcome}", file=sys.stderr)
+            log.info("%s: %s", tag, outcome)
+            failed += 1
+            continue
+        posterior, columns[tag] = outcome
+        unconvincing += not posterior.verdict.passed
+        print(f"{tag}\n{posterior.summary()}")
+        log.info("%s: %s", tag, posterior.summary())
+    if not columns:
+        return 1
+    path = _write_table(earlier, columns)
+    good = len(columns) - unconvincing
+    print(f"{len(columns)} of {len(wanted)} posteriors, {good} with a verdict that passed; {path} has their sds")
+    return int(arguments.strict and bool(failed or unconvincing))
+
+
+def _sorted(words: list[str]) -> tuple[Settings, Path, list[str]]:
+    """Settings, the folder, and the tags of shots that were named (none: all)."""
+    values: dict[str, Any] = {}
+    folders: list[Path] = []
+    tags: list[str] = []
+    for word in words:
+        path = Path(word)
+        if "=" in word and not path.exists():
+            key, text = word.split("=", 1)
+            values[key] = _value(key, text)
+        elif path.is_dir():
+            folders.append(path)
+        elif path.is_file() and path.name.endswith("_refined.expt"):
+            folders.append(path.parent)
+            tags.append(path.name.removesuffix("_refined.expt"))
+        elif path.exists():
+            raise InputError(f"{path}: expected the output folder of bayesbragg refine, or a TAG_refined.expt in it")
+        else:
+            raise InputError(f"{path}: no such file or folder; give the output folder of bayesbragg refine")
+    if not folders:
+        raise InputError("no shots: give the output folder of bayesbragg refine, or a TAG_refined.expt in it")
+    if len({folder.resolve() for folder in folders}) > 1:
+        raise InputError(f"{folders[0]} and {folders[1]}: shots of two runs; ask for one run at a time")
+    settings = Settings(**values)
+    if settings.inference not in METHODS:
+        raise InputError(f"inference={settings.inference}: choose {' or '.join(METHODS)}")
+    return settings, folders[0], tags
+
+
+def _value(key: str, text: str) -> Any:
+    known: dict[str, Any] = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; choose among {', '.join(known)}"
+        raise InputError(f"{key}={text}: no such setting{hint}")
+    kind: Any = type(known[key])
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        value = kind(text)
+        if key in ("draws", "chains", "warmup") and value < 1:
+            raise ValueError
+        if key == "target_accept" and not 0 < value < 1:
+            raise ValueError
+        return value
+    except (ValueError, KeyError):
+        expected = {bool: "True or False", int: "a whole number above 0", float: "a number between 0 and 1"}[kind]
+        raise InputError(f"{key}={text}: expected {expected}") from None
+
+
+def _read_run(folder: Path) -> Run:
+    from bayesbragg.io.phil import load_phil
+    from bayesbragg.io.tables import TABLE_NAME, read_table
+    from bayesbragg.pipeline.from_phil import settings_from_phil
+
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        text = record["configuration"]["phil"]
+        record["inputs_sha256"], record["shots"] = dict(record["inputs_sha256"]), list(record["shots"])
+    except OSError:
+        raise InputError(f"{path}: no such file; give the output folder of bayesbragg refine") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: not the record of bayesbragg refine; refine the shots again") from None
+    with tempfile.TemporaryDirectory() as temporary:
+        phil = Path(temporary) / "run.phil"
+        phil.write_text(text, encoding="utf-8")
+        parameters = load_phil([phil], program="refine", warn=False)
+    # Paths were given as seen from the working directory or from the folders of the PHIL files of the command.
+    given = tuple(Path(word) for word in record.get("command", []) if word.endswith((".phil", ".eff", ".params")))
+    parameters = replace(parameters, phil_files=given)
+    if not any((folder / f"{TABLE_NAME}{ending}").is_file() for ending in (".parquet", ".pkl")):
+        raise InputError(f"{folder}: no table of shots ({TABLE_NAME}.parquet): no shot was refined there")
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in read_table(folder).to_dict("records"):
+        rows.setdefault(str(row.get("tag")), []).append({str(key): value for key, value in row.items()})
+    for lattices in rows.values():
+        lattices.sort(key=lambda row: row.get("exp_idx") or 0)
+    return Run(folder, parameters, settings_from_phil(parameters), record, rows)
+
+
+def _wanted(earlier: Run, tags: list[str]) -> list[str]:
+    for tag in tags:
+        if tag not in earlier.rows:
+            raise InputError(f"{earlier.folder}: shot {tag} is not in its table of shots; refine it first")
+    return list(dict.fromkeys(tags)) or list(earlier.rows)
+
+
+def _files(earlier: Run) -> list[ShotFiles]:
+    """The inputs of the earlier run, with the tags that it gave them."""
+    from bayesbragg.pipeline.shot_files import pair_files, read_shot_list, unique_tags, with_spectra
+
+    listed = earlier.parameters.path(earlier.parameters.exp_ref_spec_file)
+    if listed is not None:
+        shots = unique_tags(read_shot_list(listed))
+    else:
+        names = [Path(name) for name in earlier.record["inputs_sha256"]]
+        paths = [path for path in names if path.suffix in (".expt", ".json", ".refl")]
+        if not paths:
+            raise InputError(f"{earlier.folder / 'run.json'}: it names no inputs; refine the shots again")
+        shots = unique_tags(pair_files(paths))
+    spectra = earlier.parameters.path(earlier.parameters.simulator.spectrum.filename_list)
+    return shots if spectra is None else with_spectra(shots, spectra)
+
+
+def _compare_inputs(record: dict[str, Any]) -> None:
+    """Inputs that have changed or gone since the refinement make another posterior: say so."""
+    before = record["inputs_sha256"]
+    now = file_hashes(before)
+    for name, digest in before.items():
+        if name not in now:
+            log.warning("%s: an input of the refinement is no longer there; run this from the same directory", name)
+        elif now[name] != digest:
+            log.warning("%s: has changed since the refinement", name)
+
+
+def _explore(earlier: Run, wanted: list[str], settings: Settings, *, quiet: bool) -> Any:
+    """Tag, and the posterior with its columns for every lattice, or the reason why there is none."""
+    from bayesbragg.cli.refine import _reference
+    from bayesbragg.pipeline.load import find_stills
+
+    geometry, beam = _reference(earlier.parameters), earlier.parameters.path(earlier.parameters.opt_beam)
+    left = set(wanted)
+    for files in _files(earlier):
+        # Several stills of one file have the file's name and a number as their tags.
+        if not any(tag == files.name or tag.startswith(f"{files.name}_") for tag in left):
+            continue
+        try:
+            sources = find_stills(files, earlier.settings, reference_geometry=geometry, reference_beam=beam)
+        except InputError as error:
+            yield files.name, str(error)
+            left.discard(files.name)
+            continue
+        for source in sources:
+            if source.tag not in left:
+                continue
+            left.discard(source.tag)
+            try:
+                yield source.tag, _one(earlier, source, settings, quiet=quiet)
+            except InputError as error:
+                yield source.tag, str(error)
+    for tag in sorted(left):
+        yield tag, f"{earlier.folder}: shot {tag}: its inputs are not among those that run.json names"
+
+
+def _one(earlier: Run, source: Any, settings: Settings, *, quiet: bool) -> tuple[Posterior, list[dict[str, Any]]]:
+    from bayesbragg.diagnostics.inference_data import inference_data, write_netcdf
+    from bayesbragg.inference.laplace import target_of_fit
+    from bayesbragg.pipeline.posterior import fit_again, sd_columns
+
+    tag, rows = source.tag, earlier.rows[source.tag]
+    if str(rows[0].get("status")) == "failed":
+        raise InputError(f"{earlier.folder}: shot {tag}: its fit failed ({rows[0].get('reason')}); refine it again")
+    prepared, fit = fit_again(source.read(), earlier.settings, rows, f"{earlier.folder}: shot {tag}")
+    chosen = [name for name in settings.parameters.split(",") if name] or None
+    for name in chosen or ():
+        if name not in fit.names:
+            raise InputError(f"parameters={name}: not a parameter of shot {tag}; choose among {', '.join(fit.names)}")
+    posterior = _sample(target_of_fit(prepared.density, fit), settings, tag, quiet=quiet)
+    record = provenance(
+        configuration={"phil": earlier.record["configuration"]["phil"], "posterior": vars(settings)},
+        seed=settings.seed,
+    )
+    record["inputs_sha256"] = earlier.record["inputs_sha256"]
+    data = inference_data(posterior, prepared.density, prepared.shot, provenance=record)
+    write_netcdf(data, earlier.folder / f"{tag}_posterior.nc")
+    if settings.plots:
+        from bayesbragg.diagnostics.figure_style import save
+        from bayesbragg.diagnostics.posterior_plots import pair_plot, prior_plot, trace_plot
+
+        for name, plot in (("trace", trace_plot), ("pairs", pair_plot), ("prior", prior_plot)):
+            save(plot(data, chosen), earlier.folder / f"{tag}_{name}.png")
+    constraint = prepared.layout.constraint
+    return posterior, [sd_columns(posterior, constraint, number) for number in range(len(rows))]
+
+
+def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Posterior:
+    from bayesbragg.inference.laplace import LaplaceOptions, laplace
+    from bayesbragg.inference.nuts import NutsOptions, nuts
+
+    if settings.inference == "laplace":
+        options = LaplaceOptions(n_draws=settings.draws or 2000, exact_hessian=settings.exact_hessian)
+        return laplace(target, options, seed=settings.seed)
+    chains = NutsOptions(
+        n_chains=settings.chains,
+        n_draws=settings.draws or 500,
+        n_warmup=settings.warmup,
+        target_accept=settings.target_accept or None,
+    )
+    with progress(100, f"sampling {tag}", quiet=quiet) as bar:
+        shown = 0
+
+        def report(done: int, work: int) -> None:
+            nonlocal shown
+            while shown < 100 * done // work:
+                bar.advance(f"{done} of {work} draws")
+                shown += 1
+
+        return nuts(target, chains, seed=settings.seed, report=report)
+
+
+def _write_table(earlier: Run, columns: dict[str, list[dict[str, Any]]]) -> Path:
+    """The rows of the shots that were explored, with their new columns."""
+    from bayesbragg.io.tables import read_table, write_table
+
+    table = read_table(earlier.folder)
+    table = table[[str(tag) in columns for tag in table["tag"]]].reset_index(drop=True)
+    lattice = [int(value or 0) for value in table["exp_idx"]] if "exp_idx" in table else [0] * len(table)
+    found = [columns[str(tag)][number] for tag, number in zip(table["tag"], lattice, strict=True)]
+    for name in found[0]:
+        table[name] = [row[name] for row in found]
+    for ending in (".pkl", ".parquet"):
+        write_table(table, earlier.folder / f"{SUMMARY}{ending}")
+    return earlier.folder / f"{SUMMARY}.parquet"
