@@ -7,17 +7,20 @@ stands above the window's mean, and if it is above a global threshold:
     variance / mean > gain (1 + sigma_background sqrt(2 / (m - 1))),
     value > mean + sigma_strong sqrt(gain mean),       value > global_threshold,
 
-with m trusted pixels in the window. Source: Kabsch (2010) Acta Cryst. D66, 133; Winter et al. (2018) Acta Cryst.
-D74, 85. Values are detector units, positions pixels.
+with m trusted pixels in the window. The extended threshold takes the region where windows are dispersed, shrinks it,
+and compares its pixels with the background around it. Source: Kabsch (2010) Acta Cryst. D66, 133; Winter et al. (2018)
+Acta Cryst. D74, 85. Values are detector units, positions pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from bayesbragg.model import Beam, Detector, Reflections
 from bayesbragg.model.errors import InputError
@@ -38,6 +41,7 @@ class SpotfinderSettings:
     """What counts as a spot; names and defaults are those of the ``spotfinder`` scope of DIALS.
 
     Attributes:
+        algorithm: ``dispersion``, or ``dispersion_extended`` in two passes, which finds whole spots.
         gain: detector units per photon; None takes the detector's.
         kernel_size: half widths of the window along slow and fast, pixels.
         sigma_background, sigma_strong: standard deviations of the dispersion and of the pixel.
@@ -50,6 +54,7 @@ class SpotfinderSettings:
         ice_rings: ranges of d (smaller, larger) in angstrom that are left out.
     """
 
+    algorithm: Literal["dispersion", "dispersion_extended"] = "dispersion"
     gain: float | None = None
     kernel_size: tuple[int, int] = (3, 3)
     sigma_background: float = 6.0
@@ -93,31 +98,60 @@ def strong_pixels(
     """
     raw = np.asarray(values, dtype=np.float64)
     use = np.ones(raw.shape, dtype=bool) if trusted is None else trusted
+    if settings.algorithm == "dispersion_extended":
+        return _extended(raw, use, gain, settings)
     candidate = use & (raw > settings.global_threshold)
     if not candidate.any():
         return candidate
-    inside = use & (raw < LARGEST)
-    if inside.all():
-        # The number of pixels depends on the place alone.
-        clean = raw
-        m = _window_sum(np.ones((1, *raw.shape[1:])), settings.kernel_size)
-    else:
-        clean = np.where(inside, raw, 0.0)
-        m = _window_sum(inside.astype(np.float64), settings.kernel_size)
-    x = _window_sum(clean, settings.kernel_size)
-    y = _window_sum(clean * clean, settings.kernel_size)
-    full = (2 * settings.kernel_size[0] + 1) * (2 * settings.kernel_size[1] + 1)
-    least = full if settings.min_local <= 0 else max(settings.min_local, 2)
-    # Only candidates go on: sums are on every pixel, square roots on few. Means and variances are multiplied out,
-    # so that nothing is divided.
+    m, x, y = _sums(raw, use & (raw < LARGEST), settings.kernel_size)
+    # Only candidates go on: sums are on every pixel, square roots on few.
     at = np.nonzero(candidate)
     m, x, y, value = np.broadcast_to(m, raw.shape)[at], x[at], y[at], raw[at]
     g = np.broadcast_to(np.asarray(gain, dtype=np.float64), raw.shape)[at]
-    free = np.maximum(m - 1.0, 0.0)
-    dispersed = m * y - x * x > g * x * (free + settings.sigma_background * np.sqrt(2.0 * free))
     above = m * value - x > settings.sigma_strong * np.sqrt(g * np.maximum(x, 0.0) * m)
-    candidate[at] = dispersed & above & (m >= least) & (x >= 0.0)
+    candidate[at] = _dispersed(m, x, y, g, settings) & above
     return candidate
+
+
+def _sums(raw: FloatArray, inside: BoolArray, half: tuple[int, int]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Number of pixels, sum of values and of squares in each window; the number has one panel if all are the same."""
+    if inside.all():
+        # The number of pixels depends on the place alone.
+        clean, m = raw, _window_sum(np.ones((1, *raw.shape[1:])), half)
+    else:
+        clean, m = np.where(inside, raw, 0.0), _window_sum(inside.astype(np.float64), half)
+    return m, _window_sum(clean, half), _window_sum(clean * clean, half)
+
+
+def _dispersed(m: FloatArray, x: FloatArray, y: FloatArray, g: FloatArray, settings: SpotfinderSettings) -> BoolArray:
+    """Whether windows vary more than counts do; multiplied out, so that nothing is divided."""
+    full = (2 * settings.kernel_size[0] + 1) * (2 * settings.kernel_size[1] + 1)
+    least = full if settings.min_local <= 0 else max(settings.min_local, 2)
+    free = np.maximum(m - 1.0, 0.0)
+    more = m * y - x * x > g * x * (free + settings.sigma_background * np.sqrt(2.0 * free))
+    return np.asarray(more & (m >= least) & (x >= 0.0))
+
+
+def _extended(raw: FloatArray, use: BoolArray, gain: npt.ArrayLike, settings: SpotfinderSettings) -> BoolArray:
+    """The threshold in two passes: a dispersed region first, then pixels above the background around that region.
+
+    A window is dispersed as soon as its rim touches a spot, so the region is shrunk by that width; what is left over is
+    background, whose mean is taken over a larger window.
+    """
+    g = np.broadcast_to(np.asarray(gain, dtype=np.float64), raw.shape)
+    if not np.any(use & (raw > settings.global_threshold)):
+        return np.zeros(raw.shape, dtype=bool)
+    inside = raw < LARGEST
+    m, x, y = _sums(raw, use & inside, settings.kernel_size)
+    side = 2 * min(settings.kernel_size) - 1
+    region = ~use | _dispersed(m, x, y, g, settings)
+    region = ndimage.binary_erosion(region, np.ones((1, side, side), dtype=bool), border_value=1) & use
+    n_slow, n_fast = (k + 2 for k in settings.kernel_size)
+    m, x, _ = _sums(raw, use & ~region & inside, (n_slow, n_fast))
+    m = np.broadcast_to(m, raw.shape)
+    mean = np.where(m >= 2.0, x / np.maximum(m, 1.0), 0.0)
+    above = raw >= mean + settings.sigma_strong * np.sqrt(g * np.maximum(mean, 0.0))
+    return np.asarray(region & (x >= 0.0) & (raw > settings.global_threshold) & above)
 
 
 def find_spots(

@@ -133,6 +133,17 @@ def test_noise_is_not_indexed() -> None:
     assert none.status == "few_spots"
 
 
+def test_hopeless_geometry_is_a_status() -> None:
+    crystal, _ = crystal_of(*LYSOZYME)
+    spots, _ = still(crystal, np.random.default_rng(7), 25, 0.3)
+    away = replace(flat(), origin_mm=np.array([[-100.0, 100.0, 100.0]]))
+    edge_on = replace(flat(), fast=np.array([[0.0, 0.0, 1.0]]))
+    wrong = crystal_of((57, 63, 91, 90, 90, 90), "P212121")[0]
+    for detector, cell in ((away, crystal), (edge_on, crystal), (flat(), wrong)):
+        found = index_still(spots, Experiment("", BEAM, detector), cell)
+        assert found.status == "no_lattice"
+
+
 def test_ambiguity() -> None:
     counts = {name: len(ambiguity_operators(c, g.rotations)) for name, (c, g) in _crystals().items()}
     # P43 lacks the two-fold axes of its lattice, R3 those of the rhombohedral one.
@@ -214,7 +225,7 @@ def test_thermolysin(shared: Path, shot: int, n_dials: int, rmsd_dials: float) -
     name = f"idx-20130301060858{shot}"
     experiment = read_image_experiment(shared / "real" / f"{name}.cbf")
     image = read_image(experiment.image, experiment.detector)
-    settings = SpotfinderSettings(gain=25, global_threshold=100, min_spot_size=2)
+    settings = SpotfinderSettings(algorithm="dispersion_extended", gain=25, global_threshold=100, min_spot_size=2)
     spots = find_spots(image.raw, experiment.detector, experiment.beam, settings, mask=image.mask)
     table = index_still(spots, experiment, crystal)
     dials = read_experiments(shared / "real" / "dials" / f"{name}_refined.expt")[0]
@@ -222,7 +233,7 @@ def test_thermolysin(shared: Path, shot: int, n_dials: int, rmsd_dials: float) -
     difference = (table.reflections["xyzobs.px.value"] - table.reflections["xyzcal.px"])[:, :2]
     offset = np.sort(np.linalg.norm(difference, axis=1))
     assert len(offset) >= n_dials
-    assert np.sqrt(np.mean(offset[:n_dials] ** 2)) < 1.06 * rmsd_dials
+    assert np.sqrt(np.mean(offset[:n_dials] ** 2)) < rmsd_dials
 
 
 def test_rayonix(shared: Path) -> None:
