@@ -25,7 +25,7 @@ from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.pixels import block_heights, fold_pixels
 from bayesbragg.forward.scene import Channels, Scene
 from bayesbragg.forward.spread import Reflexes, Shapes, shape_reflexes
-from bayesbragg.forward.window import through_window
+from bayesbragg.forward.window import WINDOW_NAME, through_window
 
 __all__ = ["ClosedScene", "Windows", "closed_photons", "pixel_windows"]
 
@@ -53,7 +53,7 @@ class ClosedScene:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Windows:
-    """What each pixel sees of a reflection through one node of the spread, each ``(n_rows, n_pixels)``.
+    """What each pixel sees of a reflection through each node of the spread, ``(n_nodes, n_rows, n_pixels)``.
 
     Attributes:
         miss, centre, sharpness: m, k* - k_ref and p of the module's docstring.
@@ -74,8 +74,8 @@ def pixel_windows(
     moved: MovedBoxes,
     point: Directions,
     k_reference: Array,
-) -> list[Windows]:
-    """Windows of the rows of ``shapes``, one per node of the spread.
+) -> Windows:
+    """Windows of the rows of ``shapes``.
 
     Args:
         rows: which rows.
@@ -87,36 +87,36 @@ def pixel_windows(
         return array if box is None else array[box]
 
     def column(per_row: Array) -> Array:
-        return per_row.astype(dtype)[:, None]
+        return per_row.astype(dtype)[..., None]
 
     frame = shapes.frame[rows]
     s_box = jnp.einsum("rij,rj->ri", frame, pick(moved.direction) - scene.beam.k)
     du = [pick(d) for d in point.du]
-    along, t1, t2 = (sum(column(frame[:, i, j]) * du[j] for j in range(3)) for i in range(3))
+    along, t1, t2 = jnp.moveaxis(jnp.einsum("rij,rjp->rip", frame.astype(dtype), jnp.stack(du, axis=1)), 1, 0)
     t1, t2 = t1 + column(s_box[:, 1]), t2 + column(s_box[:, 2])
     slope = along + column(s_box[:, 0])
     k = k_reference.astype(dtype)
     across = t1 * t1 + t2 * t2
-    bend = across / (slope + jnp.sqrt(slope * slope + across)) if options.spread != "none" else None
-
-    result = []
-    for j in range(shapes.length.shape[0]):
-        lean, K = shapes.lean[j, rows], shapes.stiffness[j, rows]
-        variance, length = column(shapes.variance[j, rows]), shapes.length[j, rows]
-        extra = -(column(lean[:, 0]) * t1 + column(lean[:, 1]) * t2)
-        if bend is not None:
-            extra = extra + column(shapes.outward[j, rows]) * bend
-        a = slope + extra
-        ahead = column(length - k_reference * s_box[:, 0]) - k * (along + extra)
-        T = column(K[:, 0]) * t1 * t1 + column(2.0 * K[:, 1]) * t1 * t2 + column(K[:, 2]) * t2 * t2
-        if options.b_factor:
-            T = T + parameters.scale.b_factor_A2.astype(dtype) * (slope * slope + across)
-        D = a * a + variance * T
-        inverse = 1.0 / D
-        miss = 0.5 * column(length * length) * T * inverse
-        centre = (a * ahead - k * variance * T) * inverse
-        result.append(Windows(miss, centre, D * column(0.5 / shapes.variance[j, rows])))
-    return result
+    lean, K = shapes.lean[:, rows], shapes.stiffness[:, rows]
+    variance, length = shapes.variance[:, rows], shapes.length[:, rows]
+    features, factors = [t1, t2], [-lean[..., 0], -lean[..., 1]]
+    if options.spread != "none":
+        features.append(across / (slope + jnp.sqrt(slope * slope + across)))
+        factors.append(shapes.outward[:, rows])
+    extra = jnp.einsum("jrc,rcp->jrp", jnp.stack(factors, axis=-1).astype(dtype), jnp.stack(features, axis=1))
+    a = slope + extra
+    ahead = column(length - k_reference * s_box[:, 0]) - k * (along + extra)
+    squares = jnp.stack([t1 * t1, 2.0 * t1 * t2, t2 * t2], axis=1)
+    T = jnp.einsum("jrc,rcp->jrp", K.astype(dtype), squares)
+    if options.b_factor:
+        T = T + parameters.scale.b_factor_A2.astype(dtype) * (slope * slope + across)
+    D = a * a + column(variance) * T
+    inverse = 1.0 / D
+    return Windows(
+        miss=column(0.5 * length * length) * T * inverse,
+        centre=(a * ahead - (k * column(variance)) * T) * inverse,
+        sharpness=D * column(0.5 / variance),
+    )
 
 
 @partial(jax.jit, static_argnames="options")
@@ -144,12 +144,9 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
     strength = (nodes.strength / strongest).astype(dtype)
 
     def rows_sum(rows: slice, box: Array | None, moved: MovedBoxes, point: Directions) -> Array:
-        windows = pixel_windows(parameters, scene, options, shapes, rows, box, moved, point, k_reference)
-        total = jnp.zeros(windows[0].miss.shape, dtype)
-        for j, window in enumerate(windows):
-            seen = through_window(window.miss, window.centre, window.sharpness, k, strength)
-            total = total + (amplitude * shapes.weight[j])[rows].astype(dtype)[:, None] * seen
-        return total
+        window = pixel_windows(parameters, scene, options, shapes, rows, box, moved, point, k_reference)
+        seen = through_window(window.miss, window.centre, window.sharpness, k, strength)
+        return jnp.sum((amplitude * shapes.weight)[:, rows].astype(dtype)[..., None] * seen, axis=0)
 
     def lattice_sum(moved: MovedBoxes, point: Directions, term: Array) -> Array:
         del term
@@ -159,4 +156,5 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
             total = total.at[box].add(rows_sum(slice(n_boxes, n_rows), box, moved, point))
         return total
 
-    return fold_pixels(parameters, scene, options, (), lattice_sum)
+    keep = jax.checkpoint_policies.save_only_these_names(WINDOW_NAME)
+    return fold_pixels(parameters, scene, options, (), lattice_sum, keep)

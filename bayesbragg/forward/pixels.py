@@ -60,6 +60,7 @@ def fold_pixels(
     options: Options,
     shape: tuple[int, ...],
     lattice_sum: Callable[[MovedBoxes, Directions, Array], Array],
+    keep: Callable[..., bool] | None = None,
 ) -> Array:
     """Photons per pixel, ``(n_boxes, n_pixels)``, from a lattice sum.
 
@@ -67,6 +68,7 @@ def fold_pixels(
         shape: how many further terms each subpixel has, such as ``(n_mosaic, n_lattices)``.
         lattice_sum: ``lattice_sum(moved, directions, term)`` gives photons per unit of solid angle at one point of
             every pixel; ``term`` holds the position in ``shape``.
+        keep: policy of what the backward pass need not recompute (`jax.checkpoint`); by default it recomputes all.
     """
     boxes, dtype = scene.boxes, jnp.dtype(options.precision)
     moved = move_boxes(boxes, parameters.panels)
@@ -92,7 +94,7 @@ def fold_pixels(
     if len(steps) == 1:
         total = one_step(jnp.asarray(steps[0]))
     else:
-        step_sum = jax.checkpoint(one_step)
+        step_sum = jax.checkpoint(one_step, policy=keep)
         start = jnp.zeros(boxes.fast_px.shape, dtype)
         total, _ = jax.lax.scan(lambda carry, step: (carry + step_sum(step), None), start, jnp.asarray(steps))
 

@@ -9,13 +9,17 @@ channels.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import SymbolicZero
 
-__all__ = ["GAUSS_POINTS", "merge_channels", "through_window"]
+__all__ = ["GAUSS_POINTS", "WINDOW_NAME", "merge_channels", "through_window"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -23,23 +27,71 @@ FloatArray = npt.NDArray[np.float64]
 GAUSS_POINTS = 4
 """Nodes per bin of merged channels; they reproduce polynomials up to degree 7."""
 
+BIN_WIDTH = 2.6
+"""Width of a bin of merged channels in standard deviations of the window."""
+
+WINDOW_NAME = "window"
+"""What a rematerialising backward pass should keep: window sums and their slopes, of the size of the pixels."""
+
+_NO_WEIGHT = 1e-290
+"""Stands for the logarithm of zero."""
+
 
 def through_window(miss: Array, centre: Array, sharpness: Array, k: Array, weight: Array) -> Array:
-    """sum_i weight_i exp(-miss - sharpness (k_i - centre)^2), ``(n_rows, n_pixels)``.
+    """sum_i weight_i exp(-miss - sharpness (k_i - centre)^2), ``(..., n_pixels)``.
 
     Args:
-        miss, centre, sharpness: m, k* and p of each pixel, ``(n_rows, n_pixels)``; k* relative to a reference.
+        miss, centre, sharpness: m, k* and p of each pixel, ``(..., n_pixels)``; k* relative to a reference.
         k: inverse wavelengths relative to the same reference, ``(n_nodes,)``, 1/angstrom.
-        weight: ``(n_nodes,)``.
+        weight: not negative, ``(n_nodes,)``.
     """
     if miss.dtype == jnp.float64:
-        # The exponent as a matrix product: its derivative is one too, and the exponential is computed once.
-        parts = jnp.stack([-(miss + sharpness * centre * centre), 2.0 * sharpness * centre, -sharpness], axis=-1)
-        powers = jnp.stack([jnp.ones_like(k), k, k * k])
-        return (jnp.exp(parts.reshape(-1, 3) @ powers) @ weight).reshape(miss.shape)
+        height = jnp.log(jnp.where(weight > 0, weight, _NO_WEIGHT))
+        coefficients = (-(miss + sharpness * centre * centre), 2.0 * sharpness * centre, -sharpness)
+        total = _sum_of_exponentials(*(c.reshape(-1) for c in coefficients), k, height)
+        return total.reshape(miss.shape)
     # In single precision the terms of that product would cancel.
     distance = k - centre[..., None]
     return jnp.exp(-(miss[..., None] + sharpness[..., None] * distance * distance)) @ weight
+
+
+def _exponentials(c0: Array, c1: Array, c2: Array, k: Array, height: Array) -> Array:
+    powers = (jnp.ones_like(k), k, k * k)
+    return jnp.exp(
+        height[:, None] + sum(jnp.einsum("i,p->ip", q, c) for q, c in zip(powers, (c0, c1, c2), strict=True))
+    )
+
+
+@jax.custom_jvp
+def _sum_of_exponentials(c0: Array, c1: Array, c2: Array, k: Array, height: Array) -> Array:
+    """sum_i exp(c0 + c1 k_i + c2 k_i^2 + height_i) for every pixel, all arrays flat.
+
+    Every pixel depends on its own coefficients alone, so that one pull-back gives all derivatives. It is taken at once,
+    while the exponentials are at hand; nothing of the size of pixels times nodes is kept for later.
+    """
+    return jnp.ones_like(k) @ _exponentials(c0, c1, c2, k, height)
+
+
+@partial(_sum_of_exponentials.defjvp, symbolic_zeros=True)
+def _derivative(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    *pixel, k, height = primals
+    terms, pull_back = jax.vjp(lambda *c: _exponentials(*c, k, height), *pixel)
+    # The pull-back of a sum is one for every term.
+    slopes = [checkpoint_name(slope, WINDOW_NAME) for slope in pull_back(jnp.ones_like(terms))]
+    # The sum of exponentials is its own derivative in the constant of the exponent.
+    total = slopes[0]
+    tangent = jnp.zeros_like(total)
+    for slope, change in zip(slopes, tangents[:3], strict=True):
+        if not isinstance(change, SymbolicZero):
+            tangent = tangent + slope * change
+    if not all(isinstance(change, SymbolicZero) for change in tangents[3:]):
+        changes = tuple(
+            jnp.zeros_like(p) if isinstance(t, SymbolicZero) else t
+            for p, t in zip((k, height), tangents[3:], strict=True)
+        )
+        moved = jax.jvp(lambda *nodes: _exponentials(*pixel, *nodes), (k, height), changes)[1]
+        tangent = tangent + jnp.ones_like(k) @ moved
+    return total, tangent
 
 
 def merge_channels(
@@ -47,8 +99,8 @@ def merge_channels(
 ) -> tuple[FloatArray, FloatArray]:
     """Nodes that stand for a spectrum seen through Gaussian windows of standard deviation ``width`` or more.
 
-    Channels are collected in bins of ``points / 2`` widths of inverse wavelength; each bin is replaced by the nodes of
-    its own Gauss quadrature, which has the same first ``2 points`` moments. Bins with few channels stay as they are.
+    Channels are collected in bins; each is replaced by the nodes of its own Gauss quadrature, which has the same first
+    ``2 points`` moments. Bins with few channels stay as they are.
 
     Args:
         wavelengths_A, strength: the channels, ``(n_channels,)``.
@@ -65,7 +117,7 @@ def merge_channels(
     if not len(k):
         return wavelengths_A[:1], strength[:1]
     span = k[-1] - k[0]
-    n_bins = max(1, int(np.ceil(span / (0.5 * points * width)))) if width > 0 else len(k)
+    n_bins = max(1, int(np.ceil(span / (BIN_WIDTH * width)))) if width > 0 else len(k)
     if n_bins * points >= len(k):
         return 1.0 / k, w
     number = np.minimum(((k - k[0]) / span * n_bins).astype(int), n_bins - 1)
