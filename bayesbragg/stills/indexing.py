@@ -35,7 +35,7 @@ class IndexedStill:
         experiments: one per lattice, with crystal; empty if nothing was found.
         reflections: indexed spots; ``id`` is the number of the lattice.
         lattices: details.
-        status: ``indexed``, ``few_spots`` or ``no_lattice``.
+        status: ``indexed``, ``few_spots``, ``bad_geometry`` or ``no_lattice``.
         message: cause and remedy in one line, empty if indexed.
     """
 
@@ -109,7 +109,8 @@ def index_still(
     panel, position = strong["panel"], strong["xyzobs.px.value"][:, :2]
     s1 = _s1(detector, beam, panel, position)
     q = s1 - beam.direction / beam.wavelength_A
-    left = np.arange(len(strong))
+    backwards = len(strong) > 0 and float(np.median(s1 @ beam.direction)) < 0.0
+    left = np.arange(0 if backwards else len(strong))
     lattices: list[Lattice] = []
     while len(lattices) < settings.max_lattices and len(left) >= settings.min_spots:
         found = find_lattice(reference, beam, detector, (q[left], panel[left], position[left]), bandwidth, settings)
@@ -123,6 +124,9 @@ def index_still(
     )
     if lattices:
         status, message = "indexed", ""
+    elif backwards:
+        status = "bad_geometry"
+        message = "the spots lie on the source's side of the sample; check the beam direction and the detector's origin"
     elif len(strong) < settings.min_spots:
         status = "few_spots"
         message = (

@@ -137,11 +137,9 @@ def test_hopeless_geometry_is_a_status() -> None:
     crystal, _ = crystal_of(*LYSOZYME)
     spots, _ = still(crystal, np.random.default_rng(7), 25, 0.3)
     away = replace(flat(), origin_mm=np.array([[-100.0, 100.0, 100.0]]))
-    edge_on = replace(flat(), fast=np.array([[0.0, 0.0, 1.0]]))
+    assert index_still(spots, Experiment("", BEAM, away), crystal).status == "bad_geometry"
     wrong = crystal_of((57, 63, 91, 90, 90, 90), "P212121")[0]
-    for detector, cell in ((away, crystal), (edge_on, crystal), (flat(), wrong)):
-        found = index_still(spots, Experiment("", BEAM, detector), cell)
-        assert found.status == "no_lattice"
+    assert index_still(spots, Experiment("", BEAM, flat()), wrong).status == "no_lattice"
 
 
 def test_ambiguity() -> None:
