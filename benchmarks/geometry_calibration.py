@@ -1,6 +1,6 @@
 """Are the panels' error bars right? Simulated data sets, panels drawn from the prior, intervals counted.
 
-    python benchmarks/geometry_calibration.py [DATA_SETS]
+python benchmarks/geometry_calibration.py [DATA_SETS]
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from scipy.stats import chi2, kstest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "inference"))
-from joint_simulation import simulate  # noqa: E402
+from joint_simulation import simulate
 
-from bayesbragg.inference.joint import JointOptions, fit_joint  # noqa: E402
+from bayesbragg.inference.joint import JointOptions, fit_joint
 
 IDENTIFIABLE = 0.5
 """Posterior over prior sd below which a direction counts as told by the data."""

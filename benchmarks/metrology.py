@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesbragg.inference.centroid_likelihood import CentroidTerm, Spots, fit_centroids
+from bayesbragg.inference.centroid_fit import fit_centroids
+from bayesbragg.inference.centroid_likelihood import CentroidTerm, Spots
 from bayesbragg.inference.joint import JointFit, JointOptions
 from bayesbragg.io.experiments import read_experiments
 from bayesbragg.model.panel_groups import group_panels
@@ -89,7 +90,8 @@ def main(folder: Path) -> None:
         print(f"panels with {label}: {which.sum()}; median sd of the shifts x, y, z (um) {shown.round(1)}")
     for seed in range(3):
         half = np.random.default_rng(seed).permutation(len(experiments)) < len(experiments) // 2
-        fits = [fit_centroids(term(all_rows[half[table["id"][all_rows]] == h]), prior, options)[0] for h in (True, False)]
+        parts = [all_rows[half[table["id"][all_rows]] == h] for h in (True, False)]
+        fits = [fit_centroids(term(rows), prior, options)[0] for rows in parts]
         chi2, dof = agreement(*fits, prior)
         print(f"halves, seed {seed}: chi-square {chi2:.1f} for {dof} degrees of freedom ({chi2 / dof:.3f})")
 

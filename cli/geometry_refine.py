@@ -1,8 +1,9 @@
 """Refine one detector, and every shot's models with it, against the pixels of many shots.
 
-Input is the table of shots that `bayesbragg refine` or the classic program wrote (input_pkl: .pkl, .parquet, a run's folder, or
-wildcards in input_pkl_glob). Panel groups come from a panel group file, from the detector's hierarchy, or from a word
-(joint.groups). Parameters are read from PHIL files, --cmdlinePhil words and plain key=value words, the last winning.
+Input is the table of shots that `bayesbragg refine` or the classic program wrote (input_pkl: .pkl, .parquet, a run's
+folder, or wildcards in input_pkl_glob). Panel groups come from a panel group file, from the detector's hierarchy, or
+from a word (joint.groups). Parameters are read from PHIL files, --cmdlinePhil words and plain key=value words, the
+last winning.
 
 units: geometry.min and max, geometry.center: degree (about orthogonal, fast, slow axis) and millimetre (x, y, z);
   geometry.betas: variances in radian^2 and metre^2, as the classic program takes them; with joint.beta_units=degree_mm
@@ -29,13 +30,11 @@ output folder:
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bayesbragg.cli.common import add_logging_arguments, provenance, set_up_logging, write_json
 from bayesbragg.model.errors import InputError
@@ -45,13 +44,12 @@ if TYPE_CHECKING:
     from bayesbragg.inference.joint import JointState
     from bayesbragg.io.phil import ResolvedParameters
     from bayesbragg.pipeline.geometry import ShotResult
-    from bayesbragg.pipeline.geometry_run import GeometryJob, GeometryResult, ShotRow
+    from bayesbragg.pipeline.geometry_run import GeometryJob, GeometryResult
 
 __all__ = ["add_arguments", "run"]
 
 log = logging.getLogger("bayesbragg.geometry")
 DEFAULT_FOLDER = "geometry"
-IDX = "idx-"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,11 +136,12 @@ def _print_step(steps: list[Any], quiet: bool) -> None:
 
 
 def _job(parameters: ResolvedParameters) -> GeometryJob:
+    from bayesbragg.pipeline.geometry_rows import table_rows
     from bayesbragg.pipeline.geometry_run import GeometryJob
     from bayesbragg.pipeline.geometry_settings import geometry_settings
 
     settings = geometry_settings(parameters)
-    rows = _rows(parameters)
+    rows = table_rows(parameters)
     for path in (settings.shots.factors.mtz, settings.shots.factors.pdb, settings.groups.file):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file; check the name, the working directory and the PHIL file's folder")
@@ -151,82 +150,6 @@ def _job(parameters: ResolvedParameters) -> GeometryJob:
     )
     folder = Path(parameters.outdir or DEFAULT_FOLDER)
     return GeometryJob(settings, tuple(rows), folder, reference, parameters.device)
-
-
-def _rows(parameters: ResolvedParameters) -> list[ShotRow]:
-    """The shots of the table.
-
-    Raises:
-        InputError: no table, a row without files or with numbers that are none.
-    """
-    from bayesbragg.io.tables import read_table
-
-    geometry = parameters.geometry
-    given = geometry.input_pkl or geometry.input_pkl_glob
-    if not given:
-        raise InputError("no shots: give the table of an earlier run, input_pkl=FOLDER/hopper_process_summary.pkl")
-    source = parameters.path(given)
-    assert source is not None
-    table = read_table(source)
-    n = geometry.first_n
-    if parameters.max_process is not None and parameters.max_process >= 0:
-        n = parameters.max_process if n is None else min(n, parameters.max_process)
-    records = table.to_dict("records")[:n]
-    if not records:
-        raise InputError(f"{source}: no shots in it (after first_n and max_process)")
-    grouped: dict[str, list[dict[str, Any]]] = {}
-    for number, record in enumerate(records):
-        key = str(record.get("opt_exp_name") or record.get("exp_name"))
-        grouped.setdefault(key, []).append({str(k): v for k, v in record.items()} | {"_row": number})
-    return [_row(lattices, source, geometry.refls_key) for lattices in grouped.values()]
-
-
-def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRow:
-    from bayesbragg.pipeline.geometry_run import ShotRow
-    from bayesbragg.pipeline.shot_files import stem
-
-    first = lattices[0]
-    where = f"{source}: row {first['_row']}"
-    names = [first.get("opt_exp_name") or first.get("exp_name"), first.get(refls_key)]
-    for name, column in zip(names, ("exp_name", refls_key), strict=True):
-        if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: no file in column {column}; give the table of shots of an earlier run")
-    experiments, reflections = (_find(str(name), source, where) for name in names)
-    try:
-        start: dict[str, Any] = {
-            "n_abc": np.array([row["ncells"] for row in lattices], dtype=float).reshape(len(lattices), 3).tolist(),
-            "G": [float(row["spot_scales"]) for row in lattices],
-            "n_def": np.array([row.get("ncells_def", (0, 0, 0)) for row in lattices], dtype=float).tolist(),
-            "eta_deg": np.array(first.get("eta_abc", (0, 0, 0)), dtype=float).tolist(),
-            "lambda_offset_A": float(first.get("lam0", 0.0)),
-            "lambda_scale": float(first.get("lam1", 1.0)),
-            "gamma_A": np.array(first.get("diffuse_gamma", (1, 1, 1)), dtype=float).tolist(),
-            "sigma_A": np.array(first.get("diffuse_sigma", (0.01,) * 3), dtype=float).tolist(),
-            "b_factor_A2": float(first.get("B", 0.0) or 0.0),
-        }
-    except KeyError as error:
-        raise InputError(f"{where}: no column {error.args[0]!r}; give the table of shots of an earlier run") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: unreadable ({error}); give the table of shots of an earlier run") from None
-    flat = [v for value in start.values() for v in np.ravel(value)]
-    if not all(math.isfinite(v) for v in flat):
-        raise InputError(f"{where}: a start value is not a finite number; leave the row out or refine the shot again")
-    if float(first.get("lam1", 1.0)) <= 0:
-        raise InputError(f"{where}: lam1 = {first['lam1']} must be positive")
-    tag = str(first.get("tag") or stem(experiments)).removeprefix(IDX)
-    return ShotRow(tag, experiments, reflections, start)
-
-
-def _find(name: str, source: Path, where: str) -> Path:
-    """A file of the table: as named, else beside the table, with or without the classic prefix."""
-    path = Path(name)
-    folder = source if source.is_dir() else source.parent
-    candidates = [path, folder.parent / path, folder / path, folder / path.name]
-    candidates += [folder / path.name.removeprefix(IDX)]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise InputError(f"{where}: {name}: no such file here or beside the table; run where the table's names hold")
 
 
 def _write_shot(job: GeometryJob, place: int, result: ShotResult) -> None:
@@ -331,10 +254,11 @@ def _write_table(job: GeometryJob, parameters: ResolvedParameters, fit: Any) -> 
     table = read_table(source)
     records = []
     wanted = {row.experiments.name: row for row in job.rows}
+    idx = "idx-"  # the classic program puts it before its file names
     lattice: dict[str, int] = {}
     for record in table.to_dict("records"):
         name = Path(str(record.get("opt_exp_name") or record.get("exp_name"))).name
-        row = wanted.get(name) or wanted.get(name.removeprefix(IDX))
+        row = wanted.get(name) or wanted.get(name.removeprefix(idx))
         if row is None:
             continue
         number = lattice.get(row.tag, 0)
@@ -342,21 +266,20 @@ def _write_table(job: GeometryJob, parameters: ResolvedParameters, fit: Any) -> 
         expt = job.folder / f"{row.tag}_refined.expt"
         crystal = read_experiments(expt)[number].crystal
         assert crystal is not None
-        shot = _numbers(job.folder, row.tag, number)
-        records.append({
-            **record, **shot, "tag": row.tag,
-            "Amats": tuple(float(v) for v in crystal.A_reciprocal.reshape(-1)),
-            **{k: float(v) for k, v in zip(("a", "b", "c", "al", "be", "ga"), crystal.cell, strict=True)},
-            "exp_name": str(expt), "opt_exp_name": str(expt),
-            "stage1_refls": str(job.folder / f"{row.tag}_indexed.refl"),
-            "status": fit.status.value, "reason": fit.reason,
-        })  # fmt: skip
-
+        new: dict[str, Any] = {
+            **{str(k): v for k, v in record.items()},
+            **_numbers(job.folder, row.tag, number),
+            "tag": row.tag,
+        }
+        new["Amats"] = tuple(float(v) for v in crystal.A_reciprocal.reshape(-1))
+        new.update(zip(("a", "b", "c", "al", "be", "ga"), crystal.cell.tolist(), strict=True))
+        new["exp_name"] = new["opt_exp_name"] = str(expt)
+        new["stage1_refls"] = str(job.folder / f"{row.tag}_indexed.refl")
+        new["status"], new["reason"] = fit.status.value, fit.reason
+        records.append(new)
     write_table(type(table)(records), job.folder)
 
 
 def _numbers(folder: Path, tag: str, lattice: int) -> dict[str, Any]:
-    import json
-
     document = json.loads((folder / f"{tag}_shot.json").read_text(encoding="utf-8"))
     return {name: values[lattice] if isinstance(values, list) else values for name, values in document.items()}

@@ -1,8 +1,8 @@
 """What the data say of the panels and what only the prior says: widths before and after, and the weakest directions.
 
-With the prior precision P = L L^T and the posterior covariance C, the eigenvalues of L^T C L are the ratios of posterior
-to prior variance along independent directions: near 0 the data decide, near 1 the prior does. The direction with
-the largest ratio is the one that a gauge freedom, or a lack of reflections, leaves to the prior.
+With the prior precision P = L L^T and the posterior covariance C, the eigenvalues of L^T C L are the ratios of
+posterior to prior variance along independent directions: near 0 the data decide, near 1 the prior does. The direction
+with the largest ratio is the one that a gauge freedom, or a lack of reflections, leaves to the prior.
 """
 
 from __future__ import annotations

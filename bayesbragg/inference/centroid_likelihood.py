@@ -1,10 +1,11 @@
 """Spot positions instead of pixels: a fast term of the joint density for many indexed stills.
 
 Each reflection is predicted as on a still: its reciprocal-lattice point q = R U B h is turned onto the Ewald sphere by
-the shortest way, and the ray from there meets the panel. The likelihood has three Gaussian parts: the observed
-centroid along and across the radius against its variance, and the angle of that turn against the spread of the stills
+the shortest way, and the ray from there meets the panel. The likelihood has three Gaussian parts: the observed centroid
+along and across the radius against its variance, and the angle of that turn against the spread of the stills
 (mosaicity, block size and bandwidth together). With a band of wavelengths a part of that angle is no turn but another
-wavelength, which shifts the spot along the radius: see `CentroidNoise`. Units: millimetre on the panel, radian, angstrom.
+wavelength, which shifts the spot along the radius: see `CentroidNoise`. Units: millimetre on the panel, radian,
+angstrom.
 """
 
 from __future__ import annotations
@@ -19,18 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from scipy.optimize import nnls
-
 from bayesbragg.forward.group_motion import group_rotation
 from bayesbragg.forward.rotations import cell_matrix, misorientation
-from bayesbragg.inference.joint import JointFit, JointOptions, fit_joint
 from bayesbragg.inference.schur import Blocks
 from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.priors.cell import CellConstraint
-from bayesbragg.priors.panels import EXTRAS, SharedPrior
+from bayesbragg.priors.panels import EXTRAS
 
-__all__ = ["CentroidNoise", "CentroidPriors", "CentroidTerm", "Spots", "fit_centroids"]
+__all__ = ["CentroidNoise", "CentroidPriors", "CentroidTerm", "Spots"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -95,8 +93,8 @@ class CentroidPriors:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Everything fixed, per spot: ``still`` and ``group`` numbers, ``hkl``, panel vectors (mm), axes and reference of its
-    group, observation, radial direction in the panel, share of
+    """Everything fixed, per spot: ``still`` and ``group`` numbers, ``hkl``, panel vectors (mm), axes and reference of
+    its group, observation, radial direction in the panel, share of
     the band in the angle, and variances ``(n, 3)``; per still: ``U`` and 1/lambda times the beam."""
 
     still: Array
@@ -285,80 +283,6 @@ class CentroidTerm:
             degrees = np.concatenate([cell[:3], np.degrees(cell[3:])])
             result.append(crystal.with_cell_and_orientation(degrees, np.asarray(misorientation(x[:3])) @ crystal.U))
         return result
-
-
-def fit_centroids(
-    term: CentroidTerm,
-    prior: SharedPrior,
-    options: JointOptions | None = None,
-    *,
-    rounds: int = 6,
-    for_rmsd: bool = False,
-) -> tuple[JointFit, CentroidNoise]:
-    """Joint fit of positions, with spreads that the residuals themselves tell.
-
-    After each fit the spreads are set to what the residuals show, with the degrees of freedom that the stills' own
-    numbers took; the next fit starts where the last one ended. The first spreads are those of the start.
-
-    Args:
-        rounds: fits, each with its own spreads.
-        for_rmsd: one more fit with equal weights (see `CentroidTerm.set_equal_weights`).
-    """
-    shared = np.where(prior.free, prior.mean, 0.0)
-    term.set_noise(_noise_of(term, term.start, shared))
-    fit: JointFit | None = None
-    for i in range(max(rounds, 1)):
-        if i:
-            term.set_noise(_noise_of(term, term.start, shared))
-        fit = fit_joint([term], prior, options, shared=shared)
-        term.start, shared = fit.own[0], fit.shared
-    if for_rmsd:
-        term.set_equal_weights()
-        fit = fit_joint([term], prior, options, shared=shared)
-    assert fit is not None
-    return fit, term.noise
-
-
-def _noise_of(term: CentroidTerm, own: FloatArray, shared: FloatArray) -> CentroidNoise:
-    """Spreads by weighted moments of the residuals; bandwidth by their correlation with the angle."""
-    r = term.residuals(own, shared)
-    left = max(1.0 - own.size / (3.0 * len(r)), 0.1)
-    old = term.noise
-    band = (old.bandwidth * term.tangent) ** 2
-    total = old.mosaic**2 + (old.block / term.q) ** 2 + band
-    # d(radial residual)/d(share) for every spot: the shift that a whole share of the angle would make.
-    step = 0.05
-    term.data, kept = replace(term.data, share=term.data.share + step), term.data
-    slope = (term.residuals(own, shared)[:, 0] - r[:, 0]) / step
-    term.data = kept
-    weight = 1.0 / np.asarray(kept.variance)[:, 0]
-    change = slope * term.tangent**2 / total
-    squared = old.bandwidth**2 - float(np.sum(weight * change * r[:, 0]) / np.sum(weight * change**2))
-    bandwidth = float(np.sqrt(max(squared, 0.0)))
-    stated = term.spots.variance_mm2.mean(axis=1)
-    radial = _components(r[:, 0] ** 2 / left, np.stack([stated, term.lever_mm**2], axis=-1))
-    around = float(np.mean(r[:, 1] ** 2 / stated) / left)
-    angle = _components(
-        np.maximum(r[:, 2] ** 2 / left - (bandwidth * term.tangent) ** 2, 0.0),
-        np.stack([np.ones(len(r)), term.q**-2.0], axis=-1),
-    )
-    return CentroidNoise(
-        radial_factor=float(max(radial[0], 1e-3)),
-        transverse_factor=max(around, 1e-3),
-        radial_band=float(np.sqrt(radial[1])),
-        mosaic=float(np.sqrt(max(angle[0], 1e-12))),
-        block=float(np.sqrt(angle[1])),
-        bandwidth=bandwidth,
-    )
-
-
-def _components(squares: FloatArray, terms: FloatArray) -> FloatArray:
-    """Non-negative coefficients c with squares ~ terms c, each weighted by the inverse square of its expectation."""
-    coefficients = np.array([np.mean(squares / terms[:, 0]), 0.0])
-    for _ in range(20):
-        expected = np.maximum(terms @ coefficients, 1e-12 * squares.mean())
-        coefficients, _ = nnls(terms / expected[:, None], squares / expected)
-    return np.asarray(coefficients)
 
 
 def _one(x: Array, motion: Array, extras: Array, spot: Any, U: Array, k: Array, constraint: CellConstraint) -> Array:

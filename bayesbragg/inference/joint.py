@@ -2,9 +2,10 @@
 
 The target is -(sum of the shots' log likelihoods and priors + log prior of the shared numbers): each prior counts
 once. Every step solves the arrow-shaped normal equations of `bayesbragg.inference.schur`; shots are visited one after
-the other, so that they may live on disk or on other processes. A step that raises the target is not taken, and the damping
-grows; the search ends when the decrease that the undamped equations predict is below a fraction of a unit of log
-density, a criterion that knows no units. The inverse of the Schur complement at the optimum is the marginal covariance of the panels.
+the other, so that they may live on disk or on other processes. A step that raises the target is not taken, and the
+damping grows; the search ends when the decrease that the undamped equations predict is below a fraction of a unit of
+log density, a criterion that knows no units. The inverse of the Schur complement at the optimum is the marginal
+covariance of the panels.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class JointOptions:
 
 @dataclass(frozen=True)
 class Iteration:
-    """Progress: number, target, sigma-Z, median offset (pixel), predicted decrease, damping, and whether it was taken."""
+    """Progress: number, target, sigma-Z, median offset (pixel), predicted decrease, damping, whether it was taken."""
 
     number: int
     target: float

@@ -1,8 +1,8 @@
 """The pixels of one shot as a term of the joint density.
 
 Each box lies on one panel and so in one group. The Jacobian therefore takes one tangent for each of the shot's own
-numbers, six for the motion of "the box's own group", and one for each number that all panels share, whatever the number of
-groups; the Gram matrix of every box is then added to the block of its group.
+numbers, six for the motion of "the box's own group", and one for each number that all panels share, whatever the number
+of groups; the Gram matrix of every box is then added to the block of its group.
 """
 
 from __future__ import annotations

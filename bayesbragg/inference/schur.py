@@ -5,8 +5,8 @@ numbers, the step (d_1, ..., d_n, d) of
 
     H_i d_i + C_i d = -g_i,        sum_i C_i^T d_i + (P + sum_i D_i) d = -g
 
-follows from the Schur complement S = P + sum_i (D_i - C_i^T H_i^-1 C_i), to which every shot adds its part and can then be forgotten:
-memory is that of the shared numbers. S^-1 is the marginal covariance of the shared numbers.
+follows from the Schur complement S = P + sum_i (D_i - C_i^T H_i^-1 C_i), to which every shot adds its part and can then
+be forgotten: memory is that of the shared numbers. S^-1 is the marginal covariance of the shared numbers.
 """
 
 from __future__ import annotations

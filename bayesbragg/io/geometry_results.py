@@ -1,4 +1,4 @@
-"""Files of a joint geometry fit: posterior of the panels (HDF5) and the state of a search (npz), whole or not at all."""
+"""Files of a joint geometry fit: the posterior of the panels (HDF5) and the state of a search (npz)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_posterior(
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Plain arrays as ``.npz``, atomically."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **dict(arrays))
+        np.savez(file, allow_pickle=False, **dict(arrays))
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]] | None:

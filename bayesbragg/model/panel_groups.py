@@ -1,9 +1,9 @@
 """Which panels move together, about which point, and how groups hang together in the detector's hierarchy.
 
 A group of panels moves as one rigid body: three angles about orthogonal, fast and slow axis and a shift along the
-laboratory axes (PHYSICS 1.1). Its axes are those of its first panel and its turning point is its centroid, so that angles and
-shifts are as independent as they can be; `classic_reference` gives what the classic program does instead: every panel
-turns about its own axes around the first panel's corner.
+laboratory axes (PHYSICS 1.1). Its axes are those of its first panel and its turning point is its centroid, so that
+angles and shifts are as independent as they can be; `classic_reference` gives what the classic program does instead:
+every panel turns about its own axes around the first panel's corner.
 """
 
 from __future__ import annotations

@@ -130,15 +130,10 @@ def check_same_detector(stills: list[Still]) -> Detector:
 
 def check_detector(first: Detector, other: Detector, first_tag: str, other_tag: str) -> None:
     """Raise `InputError` unless two detectors have the same panels in the same places (to 0.1 micrometre)."""
+    tolerances = {"origin_mm": 1e-4, "fast": 1e-6, "slow": 1e-6, "pixel_size_mm": 1e-9, "image_size": 0.0}
     same = first.n_panels == other.n_panels and all(
         np.allclose(getattr(first, name), getattr(other, name), atol=tolerance, rtol=0)
-        for name, tolerance in (
-            ("origin_mm", 1e-4),
-            ("fast", 1e-6),
-            ("slow", 1e-6),
-            ("pixel_size_mm", 1e-9),
-            ("image_size", 0),
-        )  # fmt: skip
+        for name, tolerance in tolerances.items()
     )
     if not same:
         raise InputError(

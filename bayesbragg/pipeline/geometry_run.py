@@ -110,7 +110,8 @@ def refine_geometry(
     except InputError as error:
         message = str(error)
     _raise_together(comm, message)
-    assert detector is not None and grouping is not None
+    assert detector is not None
+    assert grouping is not None
     prior = shared_prior(grouping, job.settings.priors)
     counts = np.zeros(grouping.n_groups)
     for shot in shots:
@@ -229,7 +230,10 @@ class _StateKeeper:
         if any(x.shape != t.start.shape for x, t in zip(own, terms, strict=True)):
             return None
         target, damping, growth, iteration = (float(v) for v in found["numbers"])
-        trace = [Iteration(int(r[0]), *(float(v) for v in r[1:6]), bool(r[6])) for r in found["trace"]]
+        trace = [
+            Iteration(int(r[0]), float(r[1]), float(r[2]), float(r[3]), float(r[4]), float(r[5]), bool(r[6]))
+            for r in found["trace"]
+        ]
         return JointState(own, found["shared"], target, damping, growth, int(iteration), trace)
 
 

@@ -130,9 +130,7 @@ def inverse_on(matrix: FloatArray, free: npt.NDArray[np.bool_]) -> FloatArray:
     return full
 
 
-def rigid_modes(
-    grouping: PanelGrouping, node: npt.NDArray[np.int64], centre_mm: FloatArray, k: int
-) -> FloatArray:
+def rigid_modes(grouping: PanelGrouping, node: npt.NDArray[np.int64], centre_mm: FloatArray, k: int) -> FloatArray:
     """Group motions for unit motions of a node: rotations about lab z, x, y (radian), shifts x, y, z (metre).
 
     Args:

@@ -21,7 +21,10 @@ from bayesbragg.stills.virtual import VirtualExperiment, random_rotation, virtua
 FloatArray = npt.NDArray[np.float64]
 
 PRIORS = Priors(
-    RotXYZ=Normal(0.0, 1e-3, -0.1, 0.1), cell=Cell(edge_percent=3.0, edge_sd=0.05), Nabc=Uniform(2.0, 200.0), G=Positive()
+    RotXYZ=Normal(0.0, 1e-3, -0.1, 0.1),
+    cell=Cell(edge_percent=3.0, edge_sd=0.05),
+    Nabc=Uniform(2.0, 200.0),
+    G=Positive(),
 )
 PANELS = PanelPriors(
     levels={

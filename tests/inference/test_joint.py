@@ -70,7 +70,9 @@ def test_curvature_equals_the_dense_information(data: JointData) -> None:
     np.testing.assert_allclose(block.cross, dense[:n, n:][:, block.index], rtol=1e-6, atol=1e-8 * np.abs(dense).max())
     inside = dense[n:, n:][np.ix_(block.index, block.index)]
     width = np.sqrt(np.diag(inside))
-    np.testing.assert_allclose(block.shared_curvature / np.outer(width, width), inside / np.outer(width, width), atol=1e-8)
+    np.testing.assert_allclose(
+        block.shared_curvature / np.outer(width, width), inside / np.outer(width, width), atol=1e-8
+    )
 
 
 def test_schur_complement_solves_the_dense_equations(data: JointData) -> None:
