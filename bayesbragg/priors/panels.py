@@ -48,7 +48,7 @@ def _default_levels() -> dict[str, LevelWidths]:
     return {
         "whole": LevelWidths((1.0, 0.5, 0.5), (0.5, 0.5, 1.0)),
         "quadrant": LevelWidths((0.2, 0.1, 0.1), (0.2, 0.2, 0.1)),
-        "group": LevelWidths((0.2, 0.1, 0.1), (0.1, 0.1, 0.05)),
+        "group": LevelWidths((0.2, 0.05, 0.05), (0.1, 0.1, 0.03)),
     }
 
 
