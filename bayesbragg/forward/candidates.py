@@ -152,7 +152,7 @@ def _listed(
     empty = np.any(last < first, axis=-1, keepdims=True)
     first, last = np.where(empty, nearest, first), np.where(empty, nearest, last)
     size = last - first + 1
-    n_lattices, n_boxes = size.shape[:2]
+    n_boxes = size.shape[1]
     count = np.prod(size, axis=-1).reshape(-1)
     owner = np.repeat(np.arange(len(count)), count)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
@@ -205,8 +205,8 @@ def _narrowest(parameters: Parameters, scene: Scene, options: Options, reflexes:
 def _index_reach(
     parameters: Parameters, scene: Scene, options: Options, angle: float, relative: float
 ) -> tuple[Array, Array, Array]:
-    """Range of fractional indices of each box and lattice, and how far reflections reach, ``(n_lattices, n_boxes, 3)``."""
-    moved, u, ends = _rays(parameters, scene)
+    """Range of fractional indices of each box, and how far reflections reach, ``(n_lattices, n_boxes, 3)``."""
+    _, u, ends = _rays(parameters, scene)
     M = real_space_vectors(parameters, scene)
     h = jnp.einsum("lji,bpj->lbpi", M, u)[..., None] * ends
     low, high = jnp.min(h, axis=(2, 4)), jnp.max(h, axis=(2, 4))

@@ -145,8 +145,13 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
 
     def rows_sum(rows: slice, box: Array | None, moved: MovedBoxes, point: Directions) -> Array:
         window = pixel_windows(parameters, scene, options, shapes, rows, box, moved, point, k_reference)
-        seen = through_window(window.miss, window.centre, window.sharpness, k, strength)
-        return jnp.sum((amplitude * shapes.weight)[:, rows].astype(dtype)[..., None] * seen, axis=0)
+        weight = (amplitude * shapes.weight)[:, rows].astype(dtype)[..., None]
+        total = jnp.zeros(window.miss.shape[1:], dtype)
+        # One node of the spread at a time: its exponentials fit into the processor's cache.
+        for j in range(weight.shape[0]):
+            seen = through_window(window.miss[j], window.centre[j], window.sharpness[j], k, strength)
+            total = total + weight[j] * seen
+        return total
 
     def lattice_sum(moved: MovedBoxes, point: Directions, term: Array) -> Array:
         del term

@@ -1,7 +1,7 @@
 """Mosaic spread in closed form: each reflection as a Gaussian, or a few, around its reciprocal lattice vector.
 
-F_latt^2 is a Gaussian in q around q0 = M^-T h0 with covariance C0 = M^-T (4 FUDGE N^T N)^-1 M^-1. A small random rotation
-w of the crystal moves q0 by w x q0, across q0: in the frame (along q0, and two directions across) it adds |q0|^2 times
+F_latt^2 is a Gaussian in q around q0 = M^-T h0 with covariance C0 = M^-T (4 FUDGE N^T N)^-1 M^-1. A small random
+rotation w of the crystal moves q0 by w x q0, across q0: in the frame (along q0, and two directions across) it adds |q0|^2 times
 the angular covariance to the two directions across, and nothing along q0 (PHYSICS 7).
 
 The classic isotropic spread is a scale mixture, a standard normal rotation vector times sigma, with sigma uniform on
@@ -9,8 +9,8 @@ The classic isotropic spread is a scale mixture, a standard normal rotation vect
 and a few Gauss-Legendre nodes do.
 
 A rotation keeps |q|. Where a share f of the width across comes from rotations, a tilt by t is undone by them up to
-(1 - f) t, and q lies (1 - (1 - f)^2) t^2 / 2|q0| farther out than the tangent plane says; on average also f beta^2 / |q0|.
-Both are linear in 1/wavelength along a pixel's ray, so that the exponent stays quadratic.
+(1 - f) t, and q lies (1 - (1 - f)^2) t^2 / 2|q0| farther out than the tangent plane says; on average f beta^2 / |q0|
+is lost again. Both are linear in 1/wavelength along a pixel's ray, so that the exponent stays quadratic.
 """
 
 from __future__ import annotations

@@ -1,0 +1,24 @@
+"""Second-order fits: the same optimum as the L-BFGS-B search, in few evaluations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from golden import load_golden
+from inference.golden_target import golden_density
+
+from bayesbragg.inference.lm import fit_lm
+from bayesbragg.inference.map import MapOptions, fit_map
+
+
+@pytest.mark.parametrize("case", ["19a", "19b"])
+def test_same_optimum_in_few_evaluations(case: str) -> None:
+    density, _ = golden_density(load_golden(case))
+    options = MapOptions(tolerance=1e-3)
+    ours, other = fit_lm(density, options), fit_map(density, options)
+    assert ours.converged and other.converged
+    sd = ours.standard_errors
+    assert np.all(np.abs(ours.values - other.values) < 0.05 * sd)
+    assert abs(ours.target - other.target) < 1e-3
+    assert ours.iterations <= 20
+    assert np.all(np.diff(ours.trace) < 0)
