@@ -1,8 +1,10 @@
-"""Test set-up: 64-bit floats, rank promotion is an error, shared folders where they exist."""
+"""Test set-up: 64-bit floats on the CPU, shared folders where they exist, a fresh logger for every test."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,3 +26,16 @@ def shared() -> Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip("the full reference data are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logger() -> Iterator[None]:
+    """Commands set up the package's logger for their process; the next test gets it as it was."""
+    logger = logging.getLogger("bayesbragg")
+    before = (list(logger.handlers), logger.propagate, logger.level)
+    yield
+    for handler in [h for h in logger.handlers if h not in before[0]]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = before[1]
+    logger.setLevel(before[2])
