@@ -118,6 +118,7 @@ def test_optimum_is_stationary_and_near_the_truth(data: JointData, fit: JointFit
     assert np.all(fit.standard_errors <= np.sqrt(np.diag(fit.prior_covariance)) * (1 + 1e-9))
 
 
+@pytest.mark.slow
 def test_lbfgs_finds_the_same_optimum(data: JointData, fit: JointFit) -> None:
     other = fit_lbfgs(data.terms, data.prior, JointOptions(max_iterations=400, tolerance=0.05))
     assert other.target == pytest.approx(fit.target, abs=0.1)
@@ -141,6 +142,7 @@ def test_group_without_reflections_follows_its_parent() -> None:
     assert np.all(sd >= PANELS.levels["group"].sd)  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_one_group_for_the_whole_detector() -> None:
     data = simulate(4, n_shots=1, n_boxes=8, group=(7, 7, 7, 7))
     fit = fit_joint(data.terms, data.prior, JointOptions(max_iterations=200))
