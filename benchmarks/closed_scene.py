@@ -1,4 +1,4 @@
-"""Scenes of one size for benchmarks of closed forms: boxes of 12 x 12 pixels on reflections of the virtual experiment."""
+"""Scenes for benchmarks of closed forms: boxes of 12 x 12 pixels on reflections of the virtual experiment."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Mosaic spread in closed form: each reflection as a Gaussian, or a few, around its reciprocal lattice vector.
 
 F_latt^2 is a Gaussian in q around q0 = M^-T h0 with covariance C0 = M^-T (4 FUDGE N^T N)^-1 M^-1. A small random
-rotation w of the crystal moves q0 by w x q0, across q0: in the frame (along q0, and two directions across) it adds |q0|^2 times
+rotation w of the crystal moves q0 by w x q0: in the frame (along q0, and two directions across) it adds |q0|^2 times
 the angular covariance to the two directions across, and nothing along q0 (PHYSICS 7).
 
 The classic isotropic spread is a scale mixture, a standard normal rotation vector times sigma, with sigma uniform on

@@ -33,6 +33,8 @@ BIN_WIDTH = 2.6
 WINDOW_NAME = "window"
 """What a rematerialising backward pass should keep: window sums and their slopes, of the size of the pixels."""
 
+_keep: Any = checkpoint_name
+
 _NO_WEIGHT = 1e-290
 """Stands for the logarithm of zero."""
 
@@ -73,11 +75,11 @@ def _sum_of_exponentials(c0: Array, c1: Array, c2: Array, k: Array, height: Arra
 
 
 @partial(_sum_of_exponentials.defjvp, symbolic_zeros=True)
-def _derivative(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
     *pixel, k, height = primals
-    terms, pull_back = jax.vjp(lambda *c: _exponentials(*c, k, height), *pixel)
+    terms, pull_back = jax.vjp(lambda a, b, c: _exponentials(a, b, c, k, height), *pixel)
     # The pull-back of a sum is one for every term.
-    slopes = [checkpoint_name(slope, WINDOW_NAME) for slope in pull_back(jnp.ones_like(terms))]
+    slopes = [_keep(slope, WINDOW_NAME) for slope in pull_back(jnp.ones_like(terms))]
     # The sum of exponentials is its own derivative in the constant of the exponent.
     total = slopes[0]
     tangent = jnp.zeros_like(total)
@@ -89,7 +91,7 @@ def _derivative(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[
             jnp.zeros_like(p) if isinstance(t, SymbolicZero) else t
             for p, t in zip((k, height), tangents[3:], strict=True)
         )
-        moved = jax.jvp(lambda *nodes: _exponentials(*pixel, *nodes), (k, height), changes)[1]
+        moved = jax.jvp(partial(_exponentials, *pixel), (k, height), changes)[1]
         tangent = tangent + jnp.ones_like(k) @ moved
     return total, tangent
 

@@ -85,7 +85,7 @@ def _steps(search: _Search, gradient: FloatArray, options: MapOptions) -> tuple[
             step = -slope / (1.0 + damping)
             promised = -(slope @ step + 0.5 * step @ step)
             trial, trial_gradient = search.evaluate(origin + whiten @ step)
-            gain = (value - trial) / promised
+            gain = (value - trial) / float(promised)
             if trial < value and gain > 1e-4:
                 damping *= max(1.0 / 5.0, 1.0 - (2.0 * gain - 1.0) ** 3)
                 damping, growth = max(damping, 1e-6), 2.0

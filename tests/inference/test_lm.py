@@ -16,7 +16,8 @@ def test_same_optimum_in_few_evaluations(case: str) -> None:
     density, _ = golden_density(load_golden(case))
     options = MapOptions(tolerance=1e-3)
     ours, other = fit_lm(density, options), fit_map(density, options)
-    assert ours.converged and other.converged
+    assert ours.converged
+    assert other.converged
     sd = ours.standard_errors
     assert np.all(np.abs(ours.values - other.values) < 0.05 * sd)
     assert abs(ours.target - other.target) < 1e-3
