@@ -28,9 +28,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "demo": Command("bayesbragg.cli.demo", "refine the bundled shots and show offsets before and after"),
     "refine": Command("bayesbragg.cli.refine", "refine crystal, mosaic, scale and spectrum models against pixels"),
-    "geometry-refine": Command(
-        "bayesbragg.cli.geometry_refine", "refine one detector against many shots"
-    ),
+    "geometry-refine": Command("bayesbragg.cli.geometry_refine", "refine one detector against many shots"),
     "rebuild-table": Command("bayesbragg.cli.rebuild_table", "make a crashed run's table of shots from its rows"),
     "residuals": Command("bayesbragg.cli.residuals", "offsets between observed and predicted spots, on the detector"),
     "pred-offsets": Command("bayesbragg.cli.pred_offsets", "the same against resolution, for one run or several"),
