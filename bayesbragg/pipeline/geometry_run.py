@@ -191,6 +191,12 @@ def _raise_together(comm: Communicator, message: str) -> None:
             raise InputError(found)
 
 
+def _stamp(path: Path) -> str:
+    """Size and time of a file: an input that was written again makes a saved state worthless."""
+    status = path.stat()
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
 class _StateKeeper:
     """Saves the state of all processes in one file, and finds it again."""
 
@@ -201,6 +207,7 @@ class _StateKeeper:
             json.dumps(asdict(job.settings), default=str, sort_keys=True),
             *(f"{r.tag} {r.experiments} {r.reflections} {sorted(r.start.items())}" for r in job.rows),
             str(job.reference_geometry),
+            *(_stamp(path) for row in job.rows for path in (row.experiments, row.reflections)),
         ]
         self.mark = hashlib.sha256("\n".join(known).encode()).hexdigest()
 
