@@ -9,7 +9,6 @@ import logging
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -184,17 +183,9 @@ def write_provenance(folder: Path, **record: Any) -> Path:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> Path:
     """Write JSON under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".json")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2, default=_plain)
-            file.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    from bayesbragg.io.files import write_bytes  # only now: --help must not import numpy
+
+    write_bytes(path, (json.dumps(document, indent=2, default=_plain) + "\n").encode())
     return path
 
 

@@ -104,7 +104,7 @@ def _lattice_sum(
         )
         position = window_index((near[0], near[1], near[2]), relative_low, extent)
         strength = strength.astype(dtype)
-        debye_waller = zero = jnp.zeros((), dtype)
+        debye_waller = jnp.zeros((), dtype)
         if options.b_factor:
             debye_waller = 0.5 * parameters.scale.b_factor_A2.astype(dtype) * s_squared * inv_pixel**2
         if options.complex_factors:
@@ -122,7 +122,7 @@ def _lattice_sum(
             height = parameters.scale.G[lattice].astype(dtype)
             det = jnp.linalg.det(block).astype(dtype) ** 2 if options.block_scale else jnp.ones((), dtype)
             bragg = det * jnp.exp(-exponent)
-            return strength * height * F * F * (bragg + shape) * jnp.exp(-debye_waller + zero)
+            return strength * height * F * F * (bragg + shape) * jnp.exp(-debye_waller)
         else:
             F_squared = look_up(real, position)
         return strength * F_squared * jnp.exp(-(exponent + debye_waller))

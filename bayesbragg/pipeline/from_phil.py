@@ -173,7 +173,6 @@ def _model(p: ResolvedParameters) -> ModelSettings:
         diffuse_stencil=p.diffuse_stencil_size,
         symmetrize_diffuse=p.symmetrize_diffuse,
         diffuse_orientation=p.get("diffuse_orientation"),
-        gamma_miller_units=p.gamma_miller_units,
         psf_fwhm_um=simulator.psf.fwhm if simulator.psf.use else None,
         psf_radius=simulator.psf.radius,
         precision=p.precision,

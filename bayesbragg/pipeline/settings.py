@@ -114,7 +114,7 @@ class ModelSettings:
         thin_sensor: treat the sensor as thin.
         thick_mm, attenuation_mm: sensor thickness and attenuation length instead of the file's, millimetre.
         sensor_layers: layers of a thick sensor.
-        diffuse: add diffuse scattering, with stencil, symmetry and axes as in ``docs/model.md``.
+        diffuse: add diffuse scattering, with stencil, Laue symmetry, axes (1: a, b, c; 0: a - b, a + b, c).
         psf_fwhm_um: width of the point-spread function, micrometre; None for none.
         psf_radius: half side of its kernel, pixels.
         precision: floats of the per-pixel arithmetic.
@@ -136,7 +136,6 @@ class ModelSettings:
     diffuse_stencil: int = 0
     symmetrize_diffuse: bool = True
     diffuse_orientation: int = 1
-    gamma_miller_units: bool = False
     psf_fwhm_um: float | None = None
     psf_radius: int = 7
     precision: Literal["float64", "float32"] = "float64"
