@@ -33,6 +33,8 @@ COMMANDS: dict[str, Command] = {
     "residuals": Command("bayesbragg.cli.residuals", "offsets between observed and predicted spots, on the detector"),
     "pred-offsets": Command("bayesbragg.cli.pred_offsets", "the same against resolution, for one run or several"),
     "posterior": Command("bayesbragg.cli.posterior", "error bars and full posteriors of refined shots"),
+    "phil": Command("bayesbragg.cli.phil", "print a command's parameters with defaults, units and meanings"),
+    "completion": Command("bayesbragg.cli.completion", "print a script that completes words in your shell"),
 }
 
 HELP_FLAGS = ("-h", "--help", "help")
@@ -85,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     if name in VERSION_FLAGS:
         print(f"bayesbragg {version()}")
+        from bayesbragg.pipeline.device import choose_device  # only now: it starts jax
+
+        print(f"fits run on {choose_device('auto')}")
         return 0
     if name not in COMMANDS:
         return _complain(f"{name!r} is not a command{_nearest(name)}; bayesbragg --help lists them")

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ __all__ = [
     "replace_detector",
     "write_experiments",
 ]
+
+Model = TypeVar("Model", Beam, Detector)
 
 MODELLED = ("imageset", "beam", "detector", "crystal")
 CARRIED = ("goniometer", "scan", "profile", "scaling_model")
@@ -243,13 +245,7 @@ def read_detector(path: str | os.PathLike[str]) -> Detector:
     Raises:
         InputError: missing or malformed file, or no detector in it.
     """
-    document = _load(path)
-    try:
-        if not document.get("detector"):
-            raise ValueError("it holds no detector")
-        return detector_from_document(document["detector"][0])
-    except _MALFORMED as error:
-        raise InputError(f"{path}: {_reason(error)}; expected an experiment list with a detector") from None
+    return _first(path, "detector", detector_from_document)
 
 
 def read_beam(path: str | os.PathLike[str]) -> Beam:
@@ -258,13 +254,17 @@ def read_beam(path: str | os.PathLike[str]) -> Beam:
     Raises:
         InputError: missing or malformed file, or no beam in it.
     """
+    return _first(path, "beam", beam_from_document)
+
+
+def _first(path: str | os.PathLike[str], kind: str, read: Callable[[dict[str, Any]], Model]) -> Model:
     document = _load(path)
     try:
-        if not document.get("beam"):
-            raise ValueError("it holds no beam")
-        return beam_from_document(document["beam"][0])
+        if not document.get(kind):
+            raise ValueError(f"it holds no {kind}")
+        return read(document[kind][0])
     except _MALFORMED as error:
-        raise InputError(f"{path}: {_reason(error)}; expected an experiment list with a beam") from None
+        raise InputError(f"{path}: {_reason(error)}; expected an experiment list with a {kind}") from None
 
 
 def replace_detector(experiments: Sequence[Experiment], reference_path: str | os.PathLike[str]) -> list[Experiment]:

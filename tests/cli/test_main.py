@@ -110,3 +110,25 @@ def test_every_command_can_be_asked_for_help(name: str) -> None:
     assert callable(loaded.add_arguments)
     assert callable(loaded.run)
     assert loaded.__doc__
+
+
+def test_completion_script_completes_commands_and_options() -> None:
+    """The script is run in a real bash: first word, then an option of a command."""
+    import shutil
+
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash here")
+    script = subprocess.run(
+        [sys.executable, "-m", "bayesbragg.cli.main", "completion", "bash"], capture_output=True, text=True, timeout=60
+    )
+    assert script.returncode == 0, script.stderr
+    ask = """
+COMP_WORDS=({words}); COMP_CWORD={at}; COMPREPLY=(); COMP_LINE="{words}"
+_shtab_bayesbragg bayesbragg "{last}" "{before}"; echo "${{COMPREPLY[@]}}"
+"""
+    code = script.stdout
+    code += ask.format(words="bayesbragg geom", at=1, last="geom", before="bayesbragg")
+    code += ask.format(words="bayesbragg refine --show", at=2, last="--show", before="refine")
+    done = subprocess.run([bash, "--norc"], input=code, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["geometry-refine", "--show-phil"], done.stderr
