@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.forward.closed import ClosedScene, pixel_windows
+from bayesbragg.forward.closed_support import check_closed
 from bayesbragg.forward.geometry import directions, move_boxes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
@@ -71,7 +72,7 @@ def prepare_closed(
     Raises:
         ValueError: for options that have no closed form.
     """
-    options.check_closed()
+    check_closed(options)
     margin = margin or Margin()
     box, lattice, hkl, brightness = _listed(parameters, scene, options, margin, every_box=True)
     order = np.lexsort((-brightness, box))

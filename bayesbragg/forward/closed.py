@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bayesbragg.forward.closed_support import check_closed
 from bayesbragg.forward.geometry import Directions, MovedBoxes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
@@ -127,9 +128,9 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
         closed: from `bayesbragg.forward.candidates.prepare_closed`, with the same options.
 
     Raises:
-        ValueError: for options that have no closed form (`has_closed_form`).
+        ValueError: for options that have no closed form (`bayesbragg.forward.closed_support.closed_unavailable`).
     """
-    options.check_closed()
+    check_closed(options)
     scene, nodes, reflexes = closed.scene, closed.nodes, closed.reflexes
     dtype = jnp.dtype(options.precision)
     n_boxes, n_rows = scene.boxes.fast_px.shape[0], reflexes.box.shape[0]

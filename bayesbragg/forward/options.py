@@ -53,16 +53,3 @@ class Options:
             )
         if self.diffuse and self.complex_factors:
             raise ValueError("diffuse scattering with complex structure factors is not defined")
-
-    @property
-    def has_closed_form(self) -> bool:
-        """Whether the lattice sum has a closed form with these options."""
-        return not (self.complex_factors or self.diffuse or self.spread == "anisotropic")
-
-    def check_closed(self) -> None:
-        """Raises ValueError where `has_closed_form` is not so."""
-        if not self.has_closed_form:
-            raise ValueError(
-                "complex structure factors, diffuse scattering and the classic anisotropic spread have no closed form: "
-                "use the exact sum, or the spread gaussian_anisotropic"
-            )

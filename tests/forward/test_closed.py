@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,11 @@ import pytest
 from forward.golden_scene import golden_setup
 from golden import load_golden
 
-from bayesbragg.forward import expected_photons
+from bayesbragg.forward import Options, expected_photons
 from bayesbragg.forward.approximation import approximation_error
 from bayesbragg.forward.candidates import closed_holds, prepare_closed
 from bayesbragg.forward.closed import closed_photons
+from bayesbragg.forward.closed_support import closed_unavailable
 from bayesbragg.forward.window import merge_channels
 
 CASES = ["01", "02a", "02d", "03", "04b", "05", "08", "09", "10c", "10f", "12a", "13b", "14", "20"]
@@ -113,3 +115,18 @@ def test_list_that_no_longer_holds() -> None:
     closed = prepare_closed(parameters, scene, options)
     finer = replace(parameters, mosaic=replace(parameters.mosaic, n_abc=4.0 * parameters.mosaic.n_abc))
     assert not closed_holds(finer, closed, options)
+
+
+@pytest.mark.parametrize(
+    ("switches", "word"),
+    [
+        ({}, None),
+        ({"spread": "isotropic", "oversample": 2, "sensor_layers": 3, "b_factor": True, "point_spread": True}, None),
+        ({"diffuse": True}, "diffuse"),
+        ({"complex_factors": True}, "complex_factors"),
+        ({"spread": "anisotropic"}, "gaussian_anisotropic"),
+    ],
+)
+def test_reason_why_there_is_no_closed_form(switches: dict[str, Any], word: str | None) -> None:
+    reason = closed_unavailable(Options(**switches))
+    assert reason is None if word is None else word in str(reason)
