@@ -16,7 +16,7 @@ from bayesbragg.diagnostics.figure_style import INK, PANEL_EDGE, PANEL_FACE, qui
 from bayesbragg.diagnostics.offsets import Offsets, summary
 from bayesbragg.model import Detector
 
-__all__ = ["detector_figure"]
+__all__ = ["detector_figure", "label_places", "panel_outlines"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def detector_figure(
     """
     figure = Figure(figsize=(9.0, 8.4), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    outlines = _panel_outlines(detector)
+    outlines = panel_outlines(detector)
     axes.add_collection(
         PolyCollection(list(outlines), facecolors=PANEL_FACE, edgecolors=PANEL_EDGE, linewidths=0.8, zorder=1)
     )
@@ -52,7 +52,7 @@ def detector_figure(
     span = float(np.ptp(outlines.reshape(-1, 2), axis=0).max())
     points = float(np.clip(0.17 * side / span * 9.0 * 72, 5.0, 10.0))
     halo = [withStroke(linewidth=2.2, foreground="white")]
-    for number, (x, y) in enumerate(_label_places(outlines)):
+    for number, (x, y) in enumerate(label_places(outlines)):
         axes.text(x, y, str(number), ha="left", va="top", color=INK, fontsize=points, zorder=6, path_effects=halo)
     pixel_um = 1e3 * float(np.median(detector.pixel_size_mm[:, 0]))
     if len(offsets):
@@ -101,7 +101,7 @@ def detector_figure(
     return figure
 
 
-def _panel_outlines(detector: Detector) -> FloatArray:
+def panel_outlines(detector: Detector) -> FloatArray:
     """Corners of every panel in laboratory x and y, ``(n_panels, 4, 2)``, millimetre."""
     panels = np.arange(detector.n_panels)
     n_fast, n_slow = detector.image_size.T
@@ -110,7 +110,7 @@ def _panel_outlines(detector: Detector) -> FloatArray:
     return np.stack([detector.lab_mm(panels, f, s)[:, :2] for f, s in corners], axis=1)
 
 
-def _label_places(outlines: FloatArray) -> FloatArray:
+def label_places(outlines: FloatArray) -> FloatArray:
     """A point just inside the upper left corner of each panel, whatever its orientation, ``(n_panels, 2)``."""
     left, top = outlines[..., 0].min(axis=1), outlines[..., 1].max(axis=1)
     inset = 0.05 * np.sqrt(_areas(outlines))
