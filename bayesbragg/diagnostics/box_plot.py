@@ -40,7 +40,7 @@ def boxes_figure(
     usable = shot.trusted & shown
     strength = np.where(usable, shot.counts - shot.background, 0.0).sum(axis=1)
     chosen = np.argsort(-strength, kind="stable")[:n_boxes]
-    sd = np.sqrt(np.maximum(expected + shot.readout_sd**2, 1e-12))
+    sd = np.sqrt(np.maximum(expected + shot.readout_sd**2 + (shot.gain_sd * expected) ** 2, 1e-12))
     residual = (shot.counts - expected) / sd
     figure = Figure(figsize=(1.0 + 1.9 * max(len(chosen), 2), 6.5), layout="constrained", facecolor="white")
     axes = figure.subplots(3, max(len(chosen), 1), squeeze=False)

@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     import arviz
 
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
-from bayesbragg.inference.likelihood import log_likelihood
+from bayesbragg.inference.likelihood import log_likelihood, noise_variance
 from bayesbragg.model import Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
@@ -90,9 +90,9 @@ def _box_terms(values: Array, problem: Problem, recipe: Recipe) -> tuple[Array, 
         parameters = problem.layout.place(row, problem.base)
         mu = recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64) + pixels.background
         keep = pixels.trusted
-        each = function(
-            jnp.where(keep, pixels.counts, 1.0), jnp.where(keep, mu, 1.0), jnp.where(keep, pixels.variance, 1.0)
-        )
+        safe = jnp.where(keep, mu, 1.0)
+        noise = noise_variance(safe, jnp.where(keep, pixels.variance, 1.0), pixels.gain_sd)
+        each = function(jnp.where(keep, pixels.counts, 1.0), safe, noise)
         return jnp.sum(jnp.where(keep, each, 0.0), axis=1), jnp.sum(jnp.where(keep, mu, 0.0), axis=1)
 
     result: tuple[Array, Array] = jax.lax.map(one, values)

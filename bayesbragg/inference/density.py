@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.inference.likelihood import LikelihoodName, half_window, total
+from bayesbragg.inference.likelihood import LikelihoodName, half_window, information, noise_variance, total
 from bayesbragg.model import Shot
+from bayesbragg.model.errors import InputError
 from bayesbragg.priors.flatten import Layout
 
-__all__ = ["LogDensity", "Pixels", "Problem", "Recipe"]
+__all__ = ["LogDensity", "Pixels", "Problem", "Recipe", "bragg_log_likelihood"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -38,12 +39,14 @@ class Pixels:
         background: expected photons without Bragg scattering, same shape.
         trusted: pixels that count, same shape.
         variance: readout variance, photon^2, same shape or scalar.
+        gain_sd: relative calibration error of a pixel (standard deviation), same shape or scalar.
     """
 
     counts: Array
     background: Array
     trusted: Array
     variance: Array
+    gain_sd: Array = 0.0
 
     @classmethod
     def from_shot(cls, shot: Shot) -> Pixels:
@@ -51,7 +54,8 @@ class Pixels:
         finite = np.isfinite(shot.counts) & np.isfinite(shot.background) & np.isfinite(shot.readout_sd)
         keep = shot.trusted & finite
         variance = np.where(keep, shot.readout_sd**2, 1.0)
-        return cls(np.where(keep, shot.counts, 0.0), np.where(keep, shot.background, 0.0), keep, variance)
+        counts, background = np.where(keep, shot.counts, 0.0), np.where(keep, shot.background, 0.0)
+        return cls(counts, background, keep, variance, np.asarray(shot.gain_sd, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,7 @@ class LogDensity:
         likelihood: LikelihoodName = "gaussian",
     ) -> None:
         data = Pixels.from_shot(pixels) if isinstance(pixels, Shot) else pixels
-        window = half_window(np.asarray(data.variance)) if likelihood == "poisson_gaussian" else 0
-        self.recipe = Recipe(forward, options, likelihood, window)
+        self.recipe = Recipe(forward, options, likelihood, _window(data, likelihood))
         scene, data, base = jax.device_put((scene, data, base))
         self.layout = layout
         self.problem = Problem(layout.physical(), base, scene, data)
@@ -178,15 +181,36 @@ class LogDensity:
         return self.layout.values_and_slope(x)[0]
 
 
+def _window(pixels: Pixels, likelihood: LikelihoodName) -> int:
+    """Terms on each side for ``poisson_gaussian``.
+
+    Raises:
+        InputError: a calibration error with a likelihood that has no room for it.
+    """
+    if likelihood != "poisson_gaussian":
+        if np.any(np.asarray(pixels.gain_sd) > 0) and likelihood != "gaussian":
+            raise InputError(
+                f"sigma_gain = {np.max(np.asarray(pixels.gain_sd)):g}: the {likelihood} likelihood has no room for a "
+                "calibration error; choose likelihood=gaussian or poisson_gaussian, or sigma_gain=0"
+            )
+        return 0
+    variance = np.asarray(pixels.variance)
+    brightest = noise_variance(np.asarray(pixels.counts), variance, np.asarray(pixels.gain_sd))
+    return half_window(np.array([np.min(variance), np.max(brightest)]))
+
+
 @jax.jit
 def _parameters(values: Array, problem: Problem) -> Any:
     return problem.layout.place(values, problem.base)
 
 
-@partial(jax.jit, static_argnames="recipe")
-def _log_likelihood(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
+def bragg_log_likelihood(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
+    """Log likelihood of the trusted pixels for Bragg photons ``(n_boxes, n_pixels)``; differentiable."""
     mu = bragg.astype(jnp.float64) + pixels.background
-    return total(recipe.likelihood, pixels.counts, mu, pixels.variance, pixels.trusted, recipe.window)
+    return total(recipe.likelihood, pixels.counts, mu, pixels.variance, pixels.trusted, recipe.window, pixels.gain_sd)
+
+
+_log_likelihood = partial(jax.jit, static_argnames="recipe")(bragg_log_likelihood)
 
 
 @jax.jit
@@ -218,9 +242,8 @@ def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
     # One direction at a time: memory stays that of a few images, whatever the number of parameters.
     jacobian = jax.lax.map(push, jnp.eye(values.shape[0]))
     mu = jnp.where(pixels.trusted, bragg + pixels.background, 1.0)
-    V = jnp.where(pixels.trusted, mu + pixels.variance, 1.0)
-    information = 1.0 / V + (0.5 / V**2 if recipe.likelihood == "gaussian" else 0.0)
-    weight = jnp.where(pixels.trusted, information, 0.0).reshape(-1)
+    each = information(recipe.likelihood, mu, pixels.variance, pixels.gain_sd)
+    weight = jnp.where(pixels.trusted, each, 0.0).reshape(-1)
     J = jacobian.reshape(values.shape[0], -1)
     curvature = (J * weight) @ J.T
     restrained = np.array([site.restrained for site in layout.sites], dtype=bool)
@@ -230,7 +253,7 @@ def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
 @jax.jit
 def _sigma_z(bragg: Array, pixels: Pixels) -> Array:
     mu = jnp.where(pixels.trusted, bragg + pixels.background, 1.0)
-    V = jnp.where(pixels.trusted, mu + pixels.variance, 1.0)
+    V = jnp.where(pixels.trusted, mu + noise_variance(mu, pixels.variance, pixels.gain_sd), 1.0)
     z = jnp.where(pixels.trusted, (pixels.counts - mu) / jnp.sqrt(V), 0.0)
     n = jnp.sum(pixels.trusted)
     mean = jnp.sum(z) / n

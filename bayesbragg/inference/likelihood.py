@@ -1,8 +1,9 @@
 """Log likelihood of each pixel, given the photons expected there.
 
 ``counts`` are photons (raw value over gain), real numbers because of readout noise; ``mu`` the expected photons
-(Bragg and background); ``variance`` the readout variance, photon^2. All broadcast; every function returns the log
-density of ``counts`` per pixel. Masking is the caller's: see `total`.
+(Bragg and background); ``variance`` the variance of the noise that is not counting statistics, photon^2: readout, and
+the calibration error of pixels, which grows with what they hold (`noise_variance`). All broadcast; every function
+returns the log density of ``counts`` per pixel. Masking is the caller's: see `total`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ __all__ = [
     "LikelihoodName",
     "gaussian",
     "half_window",
+    "information",
     "log_likelihood",
+    "noise_variance",
     "poisson",
     "poisson_gaussian",
     "shifted_poisson",
@@ -35,8 +38,28 @@ _TINY_MU = 1e-12
 """Photons below which an expectation is taken as this: the logarithm of a Poisson mean must exist."""
 
 
+def noise_variance(mu: Array, variance: Array, gain_sd: Array) -> Array:
+    """Readout variance and that of the calibration: variance + (gain_sd mu)^2, photon^2.
+
+    Args:
+        gain_sd: relative standard deviation of a pixel's gain about the one that is assumed.
+    """
+    return variance + (gain_sd * mu) ** 2
+
+
+def information(name: LikelihoodName, mu: Array, variance: Array, gain_sd: Array = 0.0) -> Array:
+    """Expected Fisher information of one pixel about its mean mu, per photon^2.
+
+    1/V + (dV/dmu)^2 / 2 V^2 with V = mu + `noise_variance`, exact for the Gaussian likelihood; for the others counting
+    statistics tell through the mean alone, so that dV/dmu is that of the calibration error.
+    """
+    V = mu + noise_variance(mu, variance, gain_sd)
+    slope = 2.0 * gain_sd**2 * mu + (1.0 if name == "gaussian" else 0.0)
+    return 1.0 / V + 0.5 * (slope / V) ** 2
+
+
 def gaussian(counts: Array, mu: Array, variance: Array) -> Array:
-    """-1/2 [ln(2 pi V) + (counts - mu)^2 / V] with V = mu + variance: the classic target."""
+    """-1/2 [ln(2 pi V) + (counts - mu)^2 / V], V = mu + variance: the classic target if gains are exact."""
     V = mu + variance
     return -0.5 * (jnp.log(2.0 * jnp.pi * V) + (counts - mu) ** 2 / V)
 
@@ -122,9 +145,23 @@ def log_likelihood(name: LikelihoodName, window: int = 0) -> Callable[[Array, Ar
         raise ValueError(f"likelihood {name!r} is not known; choose one of {known}") from None
 
 
-def total(name: LikelihoodName, counts: Array, mu: Array, variance: Array, trusted: Array, window: int = 0) -> Array:
-    """Sum over trusted pixels. Others take part with harmless numbers, so that they cannot spoil derivatives."""
+def total(
+    name: LikelihoodName,
+    counts: Array,
+    mu: Array,
+    variance: Array,
+    trusted: Array,
+    window: int = 0,
+    gain_sd: Array = 0.0,
+) -> Array:
+    """Sum over trusted pixels. Others take part with harmless numbers, so that they cannot spoil derivatives.
+
+    Args:
+        variance: of the readout.
+        gain_sd: relative calibration error of pixels (`noise_variance`).
+    """
     mu = jnp.where(trusted, mu, 1.0)
     counts = jnp.where(trusted, counts, 1.0)
     variance = jnp.where(trusted, variance, 1.0)
-    return jnp.sum(jnp.where(trusted, log_likelihood(name, window)(counts, mu, variance), 0.0))
+    noise = noise_variance(mu, variance, gain_sd)
+    return jnp.sum(jnp.where(trusted, log_likelihood(name, window)(counts, mu, noise), 0.0))

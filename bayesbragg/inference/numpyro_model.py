@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -94,7 +95,9 @@ def shot_model(density: LogDensity, priors: Mapping[str, Any] | None = None) -> 
     return model
 
 
-def observe_pixels(density: LogDensity, values: Mapping[str, Array], name: str = PIXELS) -> None:
+def observe_pixels(
+    density: LogDensity, values: Mapping[str, Array], name: str = PIXELS, *, gain_sd: Array | None = None
+) -> None:
     """Add the pixels of a shot to the model that calls this, as a factor.
 
     The restraint of the block volume, which belongs to no single parameter, is added with them.
@@ -103,6 +106,7 @@ def observe_pixels(density: LogDensity, values: Mapping[str, Array], name: str =
         density: of the shot.
         values: physical value of every number of its layout, by name.
         name: of the factor; give each shot its own.
+        gain_sd: relative calibration error of pixels, sampled by the model, in place of the density's own.
 
     Raises:
         InputError: a parameter is missing.
@@ -112,7 +116,10 @@ def observe_pixels(density: LogDensity, values: Mapping[str, Array], name: str =
     if missing:
         raise InputError(f"{name}: no value for {', '.join(missing)}; sample it, or give a number")
     vector = jnp.stack([jnp.asarray(values[site], dtype=jnp.float64) for site in layout.names])
-    numpyro.factor(name, log_likelihood_of_values(vector, density.problem, density.recipe))
+    problem = density.problem
+    if gain_sd is not None:
+        problem = replace(problem, pixels=replace(problem.pixels, gain_sd=jnp.asarray(gain_sd)))
+    numpyro.factor(name, log_likelihood_of_values(vector, problem, density.recipe))
     if layout.volume.shape[0]:
         own = layout.log_prior(vector, layout.place(vector, density.problem.base))
         rows = np.array([i for i, site in enumerate(layout.sites) if site.restrained], dtype=int)

@@ -20,7 +20,7 @@ from bayesbragg.forward.centroid import own_reflections
 from bayesbragg.forward.group_motion import move_rigidly
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
-from bayesbragg.inference.likelihood import log_likelihood
+from bayesbragg.inference.likelihood import information, log_likelihood, noise_variance
 from bayesbragg.inference.schur import Blocks
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.priors.panels import EXTRAS
@@ -196,9 +196,9 @@ def _per_pixel(mu: Array, moving: _Moving, recipe: Recipe) -> Array:
     """Log likelihood of each pixel, 0 where it does not count."""
     pixels = moving.problem.pixels
     keep = pixels.trusted
-    value = log_likelihood(recipe.likelihood, recipe.window)(
-        jnp.where(keep, pixels.counts, 1.0), jnp.where(keep, mu, 1.0), jnp.where(keep, pixels.variance, 1.0)
-    )
+    safe = jnp.where(keep, mu, 1.0)
+    noise = noise_variance(safe, jnp.where(keep, pixels.variance, 1.0), pixels.gain_sd)
+    value = log_likelihood(recipe.likelihood, recipe.window)(jnp.where(keep, pixels.counts, 1.0), safe, noise)
     return jnp.where(keep, value, 0.0)
 
 
@@ -227,9 +227,9 @@ def _linearize(x: Array, groups: Array, extras: Array, moving: _Moving, recipe: 
     mu = bragg + pixels.background
     slope = jax.grad(lambda m: jnp.sum(_per_pixel(m, moving, recipe)))(mu)
     safe = jnp.where(pixels.trusted, mu, 1.0)
-    V = jnp.where(pixels.trusted, safe + pixels.variance, 1.0)
-    information = 1.0 / V + (0.5 / V**2 if recipe.likelihood == "gaussian" else 0.0)
-    weight = jnp.where(pixels.trusted, information, 0.0)
+    V = jnp.where(pixels.trusted, safe + noise_variance(safe, pixels.variance, pixels.gain_sd), 1.0)
+    each = information(recipe.likelihood, safe, pixels.variance, pixels.gain_sd)
+    weight = jnp.where(pixels.trusted, each, 0.0)
     J = jacobian.transpose(1, 0, 2)  # boxes, directions, pixels
     gram = jnp.einsum("bip,bjp->bij", J * weight[:, None, :], J)
     score = jnp.einsum("bip,bp->bi", J, slope)

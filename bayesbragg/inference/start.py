@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.inference.density import LogDensity, Pixels, Recipe
-from bayesbragg.inference.likelihood import total
+from bayesbragg.inference.density import LogDensity, Pixels, Recipe, bragg_log_likelihood
+from bayesbragg.inference.likelihood import noise_variance
 
 __all__ = ["Start", "background_target", "find_start"]
 
@@ -87,7 +87,7 @@ def background_target(density: LogDensity) -> float:
 
 @partial(jax.jit, static_argnames="recipe")
 def _background(pixels: Pixels, recipe: Recipe) -> Array:
-    return _log_likelihood(jnp.zeros_like(pixels.background), pixels, recipe)
+    return bragg_log_likelihood(jnp.zeros_like(pixels.background), pixels, recipe)
 
 
 @partial(jax.jit, static_argnames="recipe")
@@ -98,7 +98,8 @@ def _scale(bragg: Array, pixels: Pixels, recipe: Recipe) -> tuple[Array, Array]:
     floor = 1e-6 * jnp.sum(jnp.where(pixels.trusted, jnp.abs(excess), 0.0)) / (jnp.sum(bragg) + 1e-300)
 
     def step(_: int, c: Array) -> Array:
-        V = jnp.where(pixels.trusted, jnp.maximum(c * bragg + pixels.background, 1e-3) + pixels.variance, 1.0)
+        mu = jnp.maximum(c * bragg + pixels.background, 1e-3)
+        V = jnp.where(pixels.trusted, mu + noise_variance(mu, pixels.variance, pixels.gain_sd), 1.0)
         weight = jnp.where(pixels.trusted, 1.0 / V, 0.0)
         return jnp.maximum(jnp.sum(weight * bragg * excess) / jnp.sum(weight * bragg**2), floor)
 
@@ -106,11 +107,6 @@ def _scale(bragg: Array, pixels: Pixels, recipe: Recipe) -> tuple[Array, Array]:
     # says one that is right on average: both are tried, and steps between them, and the likelihood decides.
     c = jax.lax.fori_loop(0, 6, step, 1e3 * floor)
     candidates = c * 2.0 ** jnp.arange(-1.5, 2.0, 0.5)
-    values = jax.lax.map(lambda k: _log_likelihood(k * bragg, pixels, recipe), candidates)
+    values = jax.lax.map(lambda k: bragg_log_likelihood(k * bragg, pixels, recipe), candidates)
     best = jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))
     return candidates[best], values[best]
-
-
-def _log_likelihood(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
-    mu = bragg + pixels.background
-    return total(recipe.likelihood, pixels.counts, mu, pixels.variance, pixels.trusted, recipe.window)

@@ -24,8 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.inference.density import LogDensity, Problem, Recipe
-from bayesbragg.inference.likelihood import total
+from bayesbragg.inference.density import LogDensity, Problem, Recipe, bragg_log_likelihood
 
 __all__ = [
     "Bounds",
@@ -168,10 +167,7 @@ class Target:
 def log_likelihood_of_values(values: Array, problem: Problem, recipe: Recipe) -> Array:
     """Log likelihood of the trusted pixels at physical values ``(n,)``; differentiable, for use inside other models."""
     parameters = problem.layout.place(values, problem.base)
-    bragg = recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64)
-    pixels = problem.pixels
-    mu = bragg + pixels.background
-    return total(recipe.likelihood, pixels.counts, mu, pixels.variance, pixels.trusted, recipe.window)
+    return bragg_log_likelihood(recipe.forward(parameters, problem.scene, recipe.options), problem.pixels, recipe)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Shot:
         lattice: which lattice of the shot the reflection belongs to, ``(n_boxes,)``.
         tilt: background plane of each box: slope along fast, slope along slow (photon per pixel), constant (photon),
             in the coordinates that the maker of the boxes states, ``(n_boxes, 3)``.
+        gain_sd: relative standard deviation of a pixel's gain about the one that counts were made with.
     """
 
     panel: IntArray
@@ -62,6 +63,7 @@ class Shot:
     reflection_row: IntArray
     lattice: IntArray
     tilt: FloatArray
+    gain_sd: float = 0.0
 
     def __post_init__(self) -> None:
         n, p = len(self.panel), self.shape[0] * self.shape[1]
@@ -81,6 +83,8 @@ class Shot:
         if sd.shape not in ((), (n, p)):
             raise ValueError(f"shot readout_sd: expected a number or shape {(n, p)}, got {sd.shape}")
         object.__setattr__(self, "readout_sd", sd)
+        if not 0 <= self.gain_sd < 1:
+            raise ValueError(f"shot gain_sd: expected a fraction from 0 to below 1, got {self.gain_sd}")
 
     @property
     def n_boxes(self) -> int:

@@ -66,6 +66,7 @@ def _counts(p: ResolvedParameters) -> CountSettings:
     return CountSettings(
         gain=p.refiner.adu_per_photon,
         sigma_readout_adu=p.refiner.sigma_r,
+        sigma_gain=p.sigma_gain,
         mask=p.path(p.refiner.mask),
         hot_pixels=p.path(p.roi.hotpixel_mask),
         dark_rms=p.use_perpixel_dark_rms,

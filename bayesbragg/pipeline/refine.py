@@ -110,7 +110,7 @@ def prepare(
         background=settings.background,
         beam=still.experiments[0].beam,
     )
-    shot = replace(shot, lattice=_lattices(still, shot))
+    shot = replace(shot, lattice=_lattices(still, shot), gain_sd=settings.counts.sigma_gain)
     if settings.max_lattices is not None:
         shot = shot.select(shot.lattice < len(crystals))
     if shot.n_boxes < settings.min_boxes:

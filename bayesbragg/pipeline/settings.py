@@ -29,6 +29,7 @@ class CountSettings:
     Attributes:
         gain: detector units (ADU) per photon.
         sigma_readout_adu: standard deviation of the readout noise, detector units.
+        sigma_gain: relative calibration error of a pixel's gain (standard deviation).
         mask: file of good pixels (True = good), or None.
         hot_pixels: file of bad pixels (True = bad), or None.
         dark_rms: take the readout noise of each pixel from the image file.
@@ -38,6 +39,7 @@ class CountSettings:
 
     gain: float = 1.0
     sigma_readout_adu: float = 3.0
+    sigma_gain: float = 0.0
     mask: Path | None = None
     hot_pixels: Path | None = None
     dark_rms: bool = False

@@ -79,6 +79,7 @@ def _write_modeler(refined: Refined, settings: RefineSettings, folder: Path) -> 
             model_bragg_photons=refined.bragg[valid],
             trusted=shot.trusted[valid],
             sigma_readout_photons=sd,
+            sigma_gain=np.array(shot.gain_sd),
             roi_f1_f2_s1_s2=shot.bounds,
             roi_panel=shot.panel,
             roi_reflection_row=shot.reflection_row,
@@ -127,6 +128,7 @@ def read_modeler(path: Path) -> tuple[Shot, npt.NDArray[np.float64]]:
             reflection_row=arrays["roi_reflection_row"],
             lattice=arrays["roi_lattice"],
             tilt=arrays["tilt_abc"],
+            gain_sd=float(arrays.get("sigma_gain", 0.0)),
         )
         return shot, spread("model_bragg_photons")
     except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:

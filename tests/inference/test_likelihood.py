@@ -11,7 +11,9 @@ from scipy import integrate, stats
 from bayesbragg.inference.likelihood import (
     gaussian,
     half_window,
+    information,
     log_likelihood,
+    noise_variance,
     poisson,
     poisson_gaussian,
     shifted_poisson,
@@ -102,6 +104,44 @@ def test_half_window_has_few_sizes_and_needs_noise() -> None:
     assert {half_window(s**2) for s in np.linspace(0.05, 6, 50)} <= {3, 6, 12, 24, 48, 96}
     with pytest.raises(ValueError, match="poisson likelihood"):
         half_window(np.array([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("gain_sd", [0.0, 0.03, 0.2])
+def test_information_of_the_gaussian_likelihood_is_the_mean_square_of_its_score(gain_sd: float) -> None:
+    node, weight = np.polynomial.hermite_e.hermegauss(20)
+    weight /= weight.sum()
+
+    def density(mu: jax.Array, y: jax.Array) -> jax.Array:
+        return total("gaussian", y, mu, np.asarray(0.3), np.asarray(True), gain_sd=gain_sd)
+
+    for mu in (0.2, 4.0, 900.0):
+        y = mu + node * np.sqrt(mu + noise_variance(mu, 0.3, gain_sd))
+        score = jax.vmap(jax.grad(density), in_axes=(None, 0))(mu, y)
+        np.testing.assert_allclose(weight @ score**2, information("gaussian", mu, 0.3, gain_sd), rtol=1e-9)
+        np.testing.assert_allclose(
+            density(mu, y[3]), stats.norm.logpdf(y[3], mu, np.sqrt(mu + 0.3 + (gain_sd * mu) ** 2)), rtol=1e-12
+        )
+
+
+def test_calibration_error_can_be_inferred_and_counting_alone_needs_none() -> None:
+    rng = np.random.default_rng(11)
+    mu = np.exp(rng.uniform(0, 8, 20_000))
+    counts = rng.poisson(mu * (1 + 0.03 * rng.standard_normal(mu.size))) + rng.normal(0, 0.5, mu.size)
+    n = mu.size
+
+    def minus(g: jax.Array) -> jax.Array:
+        return -total("gaussian", counts, mu, np.full(n, 0.25), np.ones(n, bool), gain_sd=g)
+
+    slope, bend = jax.jit(jax.grad(minus)), jax.jit(jax.grad(jax.grad(minus)))
+    g = 0.05
+    for _ in range(30):
+        g -= float(slope(g)) / abs(float(bend(g)))
+    assert abs(g - 0.03) < 4 * float(bend(g)) ** -0.5 < 0.0025
+    # The convolution with counting noise agrees with the Gaussian where counts are many.
+    y, m = np.array([950.0, 1010.0]), np.array([1000.0, 1000.0])
+    noise = noise_variance(m, 0.25, 0.03)
+    exact = poisson_gaussian(y, m, noise, half_window=half_window(float(noise.max())))
+    np.testing.assert_allclose(exact, gaussian(y, m, noise), atol=0.02)
 
 
 def test_unknown_name() -> None:

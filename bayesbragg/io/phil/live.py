@@ -126,6 +126,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "logging.disable": ("", "no log file in the output folder"),
     # --- ours
     "likelihood": ("", "of a pixel: gaussian (variance model + readout^2), poisson, or their convolution"),
+    "sigma_gain": ("", "relative calibration error of a pixel's gain; adds (sigma_gain model)^2 to its variance"),
     "background": ("", "planes by Poisson likelihood, robust at low counts, or the classic ones"),
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
     "forward": ("", "how the model is summed; only exact"),
