@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy.typing as npt
 
 from bayesbragg.io.detectors import detector_from_document
 from bayesbragg.io.experiments import beam_from_document
+from bayesbragg.io.hdf5_files import looks_like_hdf5, opened_hdf5
 from bayesbragg.model.beam import Spectrum
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.experiment import Experiment, ImageReference
@@ -28,27 +27,6 @@ from bayesbragg.model.experiment import Experiment, ImageReference
 __all__ = ["Hdf5Reader", "read_image_experiment"]
 
 WHAT = "image file (HDF5 with the data set 'images')"
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# What h5py raises on files that are cut short or overwritten in places.
-_DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The open file; whatever goes wrong inside becomes an `InputError`."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected an {WHAT}; check the image path in the experiment list")
-    try:
-        # Registers compression filters with h5py; only files that use one need it.
-        import hdf5plugin  # noqa: F401
-
-        with h5py.File(path, "r") as file:
-            yield file
-    except InputError:
-        raise
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: {reason}; expected an {WHAT}; the file may be cut short, copy it again") from None
 
 
 def _images(file: Any, path: Path, index: int) -> Any:
@@ -85,11 +63,7 @@ class Hdf5Reader:
 
     def accepts(self, path: Path) -> bool:
         """Whether this looks like HDF5, by content."""
-        try:
-            with path.open("rb") as file:
-                return file.read(len(SIGNATURE)) == SIGNATURE
-        except OSError:
-            return path.suffix.lower() in (".h5", ".hdf5")
+        return looks_like_hdf5(path)
 
     def read(self, path: Path, index: int) -> tuple[list[npt.NDArray[Any]], Spectrum | None]:
         """The panels of one image, ``(slow, fast)`` each, and its spectrum.
@@ -97,11 +71,16 @@ class Hdf5Reader:
         Raises:
             InputError: missing or damaged file, missing data set, wrong index.
         """
-        with _opened(path) as file:
+        with opened_hdf5(path, WHAT) as file:
             images = _images(file, path, index)
             data = np.asarray(images[index])
             panels = [data] if data.ndim == 2 else list(data)
             return panels, _spectrum(file, path, index, images.shape[0])
+
+    def count(self, path: Path) -> int:
+        """Number of images."""
+        with opened_hdf5(path, WHAT) as file:
+            return int(_images(file, path, 0).shape[0])
 
     def experiment(self, path: Path, index: int) -> Experiment:
         """Beam and detector that the attributes state; see `read_image_experiment`."""
@@ -132,7 +111,7 @@ def read_image_experiment(path: str | os.PathLike[str], index: int = 0) -> Exper
         InputError: missing or damaged file, wrong index, or no geometry in it.
     """
     path = Path(os.path.abspath(path))
-    with _opened(path) as file:
+    with opened_hdf5(path, WHAT) as file:
         images = _images(file, path, index)
         detector = _literal(images, "dxtbx_detector_string", path)
         beam = _literal(images, "dxtbx_beam_string", path)

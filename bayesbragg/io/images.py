@@ -2,7 +2,13 @@
 
 A reader is an object with ``accepts(path)`` and ``read(path, index)``, which returns the panels and the spectrum of an
 image. Readers of other packages are found through the entry point group ``bayesbragg.image_readers`` and asked first.
-A reader whose format states the geometry has ``experiment(path, index)`` besides.
+What else a format knows, a reader tells by further methods, each of them optional:
+
+    experiment(path, index)   beam, detector and image, where the format states the geometry
+    count(path)               number of images in the file; 1 for a reader that has no such method
+    mask(path, index)         pixels that may be trusted, one array per panel, or None
+    gain(path, index)         detector units per photon of each panel, or None
+    readout_sd(path, index)   standard deviation of each pixel's readout noise, detector units, per panel, or None
 """
 
 from __future__ import annotations
@@ -21,8 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.io.cbf_images import CbfReader
+from bayesbragg.io.dxtbx_images import DxtbxReader
 from bayesbragg.io.hdf5_images import Hdf5Reader
 from bayesbragg.io.masks import read_mask
+from bayesbragg.io.nexus import NexusReader
 from bayesbragg.model.beam import Spectrum
 from bayesbragg.model.detector import Detector
 from bayesbragg.model.errors import InputError
@@ -30,7 +38,14 @@ from bayesbragg.model.experiment import Experiment, ImageReference
 from bayesbragg.model.image import Image
 from bayesbragg.model.reflections import Reflections, Shoebox
 
-__all__ = ["ImageReader", "image_from_shoeboxes", "image_readers", "read_image", "read_image_experiment"]
+__all__ = [
+    "ImageReader",
+    "count_images",
+    "image_from_shoeboxes",
+    "image_readers",
+    "read_image",
+    "read_image_experiment",
+]
 
 ENTRY_POINTS = "bayesbragg.image_readers"
 FABIO_SUFFIXES = (".cbf", ".img", ".mccd", ".tif", ".tiff", ".edf", ".marccd", ".sfrm", ".mar3450", ".osc", ".raw")
@@ -119,7 +134,7 @@ def _check_cbf(path: Path) -> None:
 
 @lru_cache(maxsize=1)
 def image_readers() -> tuple[ImageReader, ...]:
-    """Every reader there is: those of other packages first, then ours."""
+    """Every reader there is: those of other packages first, then ours, then dxtbx, which may not be installed."""
     found: list[ImageReader] = []
     for entry in entry_points(group=ENTRY_POINTS):
         try:
@@ -128,7 +143,7 @@ def image_readers() -> tuple[ImageReader, ...]:
         except Exception as error:
             # A broken plug-in must not keep the others from being used.
             log.warning("image reader %s cannot be used: %s", entry.name, error)
-    return (*found, Hdf5Reader(), CbfReader(), FabioReader())
+    return (*found, NexusReader(), Hdf5Reader(), CbfReader(), FabioReader(), DxtbxReader())
 
 
 def _cut(data: npt.NDArray[Any], detector: Detector) -> list[npt.NDArray[Any]]:
@@ -146,7 +161,9 @@ def _reader_of(path: Path) -> ImageReader:
     if reader is None:
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected an image; check the image path in the experiment list")
-        raise InputError(f"{path}: no reader knows this format; expected HDF5 with 'images', or CBF, TIFF, MarCCD, EDF")
+        raise InputError(
+            f"{path}: no reader knows this format; expected NeXus, HDF5 with 'images', CBF, TIFF, EDF, ..."
+        )
     return reader
 
 
@@ -161,14 +178,40 @@ def read_image_experiment(path: str | os.PathLike[str], index: int = 0) -> Exper
         InputError: missing or damaged file, wrong index, or a format or header without geometry.
     """
     path = Path(os.path.abspath(path))
-    describe = getattr(_reader_of(path), "experiment", None)
-    if describe is None:
-        raise InputError(
-            f"{path}: this format states no detector geometry (distance, pixel size, beam centre, wavelength are "
-            "missing); give an experiment list (.expt) for the image"
-        )
-    experiment: Experiment = describe(path, index)
-    return experiment
+    _reader_of(path)
+    refusals: list[InputError] = []
+    for reader in image_readers():
+        describe = getattr(reader, "experiment", None)
+        if describe is None or not reader.accepts(path):
+            continue
+        try:
+            experiment: Experiment = describe(path, index)
+            return experiment
+        except InputError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+    raise InputError(
+        f"{path}: this format states no detector geometry (distance, pixel size, beam centre, wavelength are "
+        "missing); give an experiment list (.expt) for the image"
+    )
+
+
+def count_images(path: str | os.PathLike[str]) -> int:
+    """How many images a file holds.
+
+    Raises:
+        InputError: missing or damaged file, or unknown format.
+    """
+    path = Path(os.path.abspath(path))
+    count = getattr(_reader_of(path), "count", None)
+    return 1 if count is None else int(count(path))
+
+
+def _told(reader: ImageReader, what: str, path: Path, index: int) -> Any:
+    """What a reader says of an image by one of its optional methods, or None."""
+    tell = getattr(reader, what, None)
+    return None if tell is None else tell(path, index)
 
 
 def read_image(reference: ImageReference, detector: Detector) -> Image:
@@ -185,7 +228,8 @@ def read_image(reference: ImageReference, detector: Detector) -> Image:
             detector, or an image without a single number.
     """
     path = Path(reference.path)
-    panels, spectrum = _reader_of(path).read(path, reference.index)
+    reader = _reader_of(path)
+    panels, spectrum = reader.read(path, reference.index)
     expected = [(int(slow), int(fast)) for fast, slow in detector.image_size]
     if len(panels) == 1 and len(expected) > 1:
         panels = _cut(panels[0], detector)
@@ -198,6 +242,10 @@ def read_image(reference: ImageReference, detector: Detector) -> Image:
             f"that one of {wants} (slow, fast); give the image's own experiment list"
         )
     mask = None if reference.mask is None else tuple(read_mask(reference.mask, detector))
+    own = _told(reader, "mask", path, reference.index)
+    if own is not None:
+        own = _cut(own[0], detector) if len(own) == 1 and len(expected) > 1 else own
+        mask = tuple(own) if mask is None else tuple(a & b for a, b in zip(mask, own, strict=True))
     finite = [np.isfinite(p) for p in panels]
     if not any(bool(f.any()) for f in finite):
         raise InputError(f"{path}: image {reference.index} has no pixel with a number (all NaN); leave this shot out")
@@ -205,7 +253,12 @@ def read_image(reference: ImageReference, detector: Detector) -> Image:
         log.warning("%s: %d pixels without a number are masked", path, sum(int((~f).sum()) for f in finite))
         mask = tuple(f if mask is None else f & mask[i] for i, f in enumerate(finite))
     raw = tuple(np.where(f, p, 0).astype(np.float64) for f, p in zip(finite, panels, strict=True))
-    return Image(raw=raw, mask=mask, spectrum=spectrum)
+    gain, noise = (_told(reader, what, path, reference.index) for what in ("gain", "readout_sd"))
+    gain = None if gain is None else np.broadcast_to(np.asarray(gain, dtype=np.float64), (len(raw),))
+    try:
+        return Image(raw, mask, spectrum, gain, None if noise is None else tuple(np.asarray(x, float) for x in noise))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; its reader is at fault") from None
 
 
 def image_from_shoeboxes(reflections: Reflections, detector: Detector) -> Image:
