@@ -32,6 +32,7 @@ from bayesbragg.stills.spectrum import downsample_spectrum
 __all__ = [
     "ShotFiles",
     "StillSource",
+    "assemble_still",
     "check_inputs",
     "find_stills",
     "load_factors",
@@ -141,7 +142,7 @@ def _still(tag: str, group: ImageGroup, files: ShotFiles, settings: RefineSettin
     else:
         image = read_image(group.image, detector)
     try:
-        return _assembled(tag, group, files, settings, image)
+        return assemble_still(tag, group, files, settings, image)
     except InputError as error:
         name = files.experiments if group.image is None else group.image.path
         raise error if _names_a_file(error) else InputError(f"{name}: {error}") from None
@@ -153,7 +154,13 @@ def _names_a_file(error: InputError) -> bool:
     return "/" in first or (Path(first).suffix != "" and " " not in first)
 
 
-def _assembled(tag: str, group: ImageGroup, files: ShotFiles, settings: RefineSettings, image: Image) -> Still:
+def assemble_still(tag: str, group: ImageGroup, files: ShotFiles, settings: RefineSettings, image: Image) -> Still:
+    """A still from what was read: its mask, spectrum and space group as the settings say.
+
+    Args:
+        group: experiments on one image, with or without crystals, and their reflections.
+        files: names for messages, and the shot's spectrum file.
+    """
     detector = group.experiments[0].detector
     spectrum, name = _spectrum(image, group.experiments[0], files.spectrum, settings.spectrum)
     source = [str(files.experiments), str(files.reflections)]

@@ -14,10 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Spectrum
-from bayesbragg.stills.known_lattice import IndexingSettings, Lattice, find_lattice
+from bayesbragg.stills.known_lattice import IndexingSettings, Lattice, assign_spots, find_lattice
 from bayesbragg.stills.orientation_refinement import predicted_centroids
 
-__all__ = ["IndexedStill", "IndexingSettings", "Lattice", "ambiguity_operators", "index_still", "relative_bandwidth"]
+__all__ = [
+    "IndexedStill",
+    "IndexingSettings",
+    "Lattice",
+    "ambiguity_operators",
+    "index_still",
+    "reindex_still",
+    "relative_bandwidth",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -141,6 +149,38 @@ def index_still(
     table = _table(strong, lattices, s1, q, beam, detector, bandwidth)
     table = replace(table, identifiers={i: e.identifier for i, e in enumerate(experiments)})
     return IndexedStill(experiments, table, tuple(lattices), status, message)
+
+
+def reindex_still(
+    strong: Reflections,
+    found: IndexedStill,
+    settings: IndexingSettings | None = None,
+    *,
+    spectrum: Spectrum | None = None,
+) -> IndexedStill:
+    """Index all spots of a still with the lattices that some of them gave (``reidx_obs``).
+
+    Args:
+        strong: every strong spot, also those that the search was not given.
+        found: an indexed still.
+        settings, spectrum: as for `index_still`.
+    """
+    settings = IndexingSettings() if settings is None else settings
+    bandwidth = relative_bandwidth(spectrum)
+    beam, detector = found.experiments[0].beam, found.experiments[0].detector
+    panel, position = strong["panel"], strong["xyzobs.px.value"][:, :2]
+    s1 = _s1(detector, beam, panel, position)
+    q = s1 - beam.direction / beam.wavelength_A
+    left, lattices = np.arange(len(strong)), []
+    for lattice in found.lattices:
+        rows, hkl, _ = assign_spots(
+            lattice.fit, beam, detector, (q[left], panel[left], position[left]), bandwidth, settings
+        )
+        lattices.append(replace(lattice, rows=left[rows], hkl=hkl))
+        left = np.setdiff1d(left, left[rows])
+    table = _table(strong, lattices, s1, q, beam, detector, bandwidth)
+    table = replace(table, identifiers=found.reflections.identifiers)
+    return replace(found, reflections=table, lattices=tuple(lattices))
 
 
 def _identifier(experiment: Experiment, lattice: int) -> str:

@@ -19,7 +19,7 @@ from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.stills.lattice_search import reduced_basis, search_orientations, sharpen
 from bayesbragg.stills.orientation_refinement import OrientationFit, predicted_centroids, refine_orientation
 
-__all__ = ["IndexingSettings", "Lattice", "find_lattice"]
+__all__ = ["IndexingSettings", "Lattice", "assign_spots", "find_lattice"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -96,7 +96,7 @@ def _chance(distance: FloatArray, basis: FloatArray, reach: float) -> float:
     return best
 
 
-def _assign(
+def assign_spots(
     fit: OrientationFit,
     beam: Beam,
     detector: Detector,
@@ -179,7 +179,7 @@ def _refined(
             rounds=8 if thorough else 4,
         )
         if number >= 1:
-            rows, hkl, apart = _assign(fit, beam, detector, spots, bandwidth, settings)
+            rows, hkl, apart = assign_spots(fit, beam, detector, spots, bandwidth, settings)
     if len(rows) < 4:
         return None
     basis = reduced_basis(to_primitive @ fit.crystal.real_space_A)[0]
