@@ -177,6 +177,7 @@ def _model(p: ResolvedParameters) -> ModelSettings:
         psf_fwhm_um=simulator.psf.fwhm if simulator.psf.use else None,
         psf_radius=simulator.psf.radius,
         precision=p.precision,
+        forward=p.forward,
         seed=p.seed,
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bayesbragg.forward import Parameters, window_holds
 from bayesbragg.forward.group_motion import group_rotation, move_rigidly
 from bayesbragg.forward.rotations import misorientation
-from bayesbragg.inference.joint import JointFit, Term
+from bayesbragg.inference.joint_types import JointFit, Term
 from bayesbragg.inference.pixel_term import PixelTerm
 from bayesbragg.inference.schur import Blocks
 from bayesbragg.model import Crystal, Detector, Reflections, StructureFactors
@@ -99,6 +99,7 @@ def geometry_shot(
     laue_rotations: FloatArray | None = None,
 ) -> GeometryShot:
     """A still as a term of the joint density; arguments as for `prepare`."""
+    settings = replace(settings, model=replace(settings.model, forward="exact"))
     prepared = prepare(still, factors, settings, start=start, laue_rotations=laue_rotations)
     shot = prepared.shot.padded()
     observed = np.asarray(still.reflections["xyzobs.px.value"], dtype=np.float64)[shot.reflection_row, :2].copy()

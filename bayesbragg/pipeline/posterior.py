@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bayesbragg.forward import Parameters, window_holds
-from bayesbragg.inference.density import LogDensity
-from bayesbragg.inference.map import fit_map
-from bayesbragg.model import StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.model.posterior import Posterior
 from bayesbragg.pipeline.load import load_factors
-from bayesbragg.pipeline.refine import Prepared, prepare
+from bayesbragg.pipeline.refine import Prepared, around, fit_prepared, prepare
 from bayesbragg.pipeline.results import parameters_from_row
 from bayesbragg.pipeline.run import laue_rotations
 from bayesbragg.pipeline.settings import RefineSettings
@@ -65,46 +61,13 @@ def fit_again(
     rotations = laue_rotations(crystal.space_group_number) if settings.model.diffuse else None
     found = parameters_from_row(rows, where, still.crystals[: settings.max_lattices], settings.start)
     prepared = prepare(still, factors, settings, laue_rotations=rotations)
-    layout = prepared.layout.with_start(np.asarray(prepared.layout.values_of(found)))
-    at = layout.place(np.asarray(layout.start), prepared.base)
-    density = prepared.density.with_layout(layout)
-    if not window_holds(_numpy(at), prepared.scene):
-        density, prepared = _moved(prepared, factors, settings, _numpy(at), rotations, density)
+    values = np.asarray(prepared.layout.values_of(found))
+    prepared = around(prepared, values, factors, settings, rotations)
     options = replace(settings.fit, start_scale=False, start_blocks=False)
-    fit = fit_map(density, options)
+    prepared, fit = fit_prepared(prepared, factors, settings, options, rotations)
     if fit.status is FitStatus.FAILED:
         raise InputError(f"{where}: its fit failed ({fit.reason}); refine it again, or leave it out")
-    return replace(prepared, density=density, layout=layout), fit
-
-
-def _moved(
-    prepared: Prepared,
-    factors: StructureFactors,
-    settings: RefineSettings,
-    at: Parameters,
-    rotations: Any,
-    density: LogDensity,
-) -> tuple[LogDensity, Prepared]:
-    """The same density with windows of structure factors about the fit; priors and options stay those of the start."""
-    model = replace(settings.model, oversample=prepared.options.oversample)
-    there = prepare(prepared.still, factors, replace(settings, model=model), start=at, laue_rotations=rotations)
-    moved = LogDensity(
-        density.recipe.forward,
-        there.scene,
-        prepared.options,
-        prepared.shot.padded(),
-        density.layout,
-        prepared.base,
-        settings.likelihood,
-    )
-    return moved, replace(prepared, scene=there.scene)
-
-
-def _numpy(parameters: Parameters) -> Parameters:
-    import jax
-
-    result: Parameters = jax.tree.map(np.asarray, parameters)
-    return result
+    return prepared, fit
 
 
 def sd_columns(posterior: Posterior, constraint: CellConstraint, lattice: int = 0) -> dict[str, Any]:

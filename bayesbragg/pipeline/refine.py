@@ -9,26 +9,27 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.forward import Options, Parameters, Scene, expected_photons, window_holds
+from bayesbragg.forward import Options, Parameters, Scene, window_holds
 from bayesbragg.forward.centroid import own_reflection_centroids
 from bayesbragg.forward.rotations import misorientation
 from bayesbragg.inference.density import LogDensity
-from bayesbragg.inference.map import fit_map
+from bayesbragg.inference.map import MapOptions, fit_map
 from bayesbragg.model import Crystal, Detector, Shot, StructureFactors
 from bayesbragg.model.errors import InputError
-from bayesbragg.model.fit import Fit
+from bayesbragg.model.fit import Fit, FitStatus
+from bayesbragg.pipeline.lattice_form import LatticeForm, choose_form, form_density, form_holds, judged
 from bayesbragg.pipeline.settings import RefineSettings, StartValues
 from bayesbragg.pipeline.still import Still
 from bayesbragg.pipeline.still_model import model_options, still_scene
 from bayesbragg.priors import CellConstraint, Fixed, Layout, Priors, Shared, make_layout
 from bayesbragg.stills.shot import BoxReport, make_shot
 
-__all__ = ["Prepared", "Refined", "prepare", "refine_still"]
+__all__ = ["Prepared", "Refined", "around", "fit_prepared", "prepare", "refine_still"]
 
 FloatArray = npt.NDArray[np.float64]
 
-MAX_WINDOW_ROUNDS = 3
-"""How often a fit is continued with new windows after its spots moved beyond their structure factors."""
+MAX_WINDOW_ROUNDS = 4
+"""How often a fit is continued after its spots moved beyond the reflections that were listed for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class Prepared:
         still, shot, report: the input, its boxes, and what became of each reflection.
         options, scene, density: the model and the log density (padded to a bucket of boxes).
         layout, base: what varies, and the parameters that it starts from.
+        form: the lattice sum of the density.
     """
 
     still: Still
@@ -49,6 +51,7 @@ class Prepared:
     density: LogDensity
     layout: Layout
     base: Parameters
+    form: LatticeForm
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +130,10 @@ def prepare(
     options = model_options(settings.model, base, still, layout)
     padded = shot.padded()
     scene = still_scene(still, crystals, padded, factors, base, options, settings.model, laue_rotations)
-    density = LogDensity(expected_photons, scene, options, padded, layout, base, settings.likelihood)
+    form = choose_form(settings.model.forward, options)
+    density = form_density(form, scene, base, options, padded, layout, base, settings.likelihood)
     return Prepared(replace(still, experiments=still.experiments[: len(crystals)]), shot, report, options, scene,
-                    density, layout, base)  # fmt: skip
+                    density, layout, base, form)  # fmt: skip
 
 
 def refine_still(
@@ -146,22 +150,67 @@ def refine_still(
     """
     prepared = prepare(still, factors, settings, start=start, laue_rotations=laue_rotations)
     options = settings.fit if start is None else replace(settings.fit, start_scale=False, start_blocks=False)
+    prepared, fit = fit_prepared(prepared, factors, settings, options, laue_rotations)
+    return _finish(prepared, fit, _numpy(prepared.density.parameters(fit.x)))
+
+
+def around(
+    prepared: Prepared,
+    values: FloatArray,
+    factors: StructureFactors,
+    settings: RefineSettings,
+    laue_rotations: FloatArray | None,
+) -> Prepared:
+    """The same still, model and priors, started from physical values of its layout and with reflections listed there.
+
+    Structure factors and lists of reflections are renewed where they do not serve at these values.
+    """
+    layout = prepared.layout.with_start(values)
+    parameters = _numpy(layout.place(np.asarray(layout.start), prepared.base))
+    scene, shot = prepared.scene, prepared.shot.padded()
+    if window_holds(parameters, scene):
+        density = prepared.density.with_layout(layout)
+        if form_holds(prepared.form, parameters, density, prepared.options):
+            return replace(prepared, density=density, layout=layout)
+    else:
+        still = prepared.still
+        scene = still_scene(still, still.crystals, shot, factors, parameters, prepared.options, settings.model,
+                            laue_rotations)  # fmt: skip
+    density = form_density(prepared.form, scene, parameters, prepared.options, shot, layout, prepared.base,
+                           settings.likelihood)  # fmt: skip
+    return replace(prepared, scene=scene, density=density, layout=layout)
+
+
+def fit_prepared(
+    prepared: Prepared,
+    factors: StructureFactors,
+    settings: RefineSettings,
+    options: MapOptions,
+    laue_rotations: FloatArray | None = None,
+) -> tuple[Prepared, Fit]:
+    """The best fit, continued until reflections and lattice sum serve where it ends.
+
+    Returns:
+        the still with the density that the fit ended with, and the fit.
+    """
     fit = fit_map(prepared.density, options)
+    onwards = replace(options, start_scale=False, start_blocks=False)
     for _ in range(MAX_WINDOW_ROUNDS):
         parameters = _numpy(prepared.density.parameters(fit.x))
-        if window_holds(parameters, prepared.scene):
+        if fit.status is FitStatus.FAILED:
             break
-        # The spots have moved beyond the structure factors around them: look these up anew and go on from there.
-        scene = still_scene(prepared.still, prepared.still.crystals, prepared.shot.padded(), factors, parameters,
-                       prepared.options, settings.model, laue_rotations)  # fmt: skip
-        layout = prepared.layout.with_start(fit.values)
-        density = LogDensity(expected_photons, scene, prepared.options, prepared.shot.padded(), layout,
-                             prepared.base, settings.likelihood)  # fmt: skip
-        prepared = replace(prepared, scene=scene, density=density, layout=layout)
-        fit = replace(fit_map(density, replace(options, start_scale=False, start_blocks=False)),
-                      start_target=fit.start_target)  # fmt: skip
-    parameters = _numpy(prepared.density.parameters(fit.x))
-    return _finish(prepared, fit, parameters)
+        served = window_holds(parameters, prepared.scene)
+        served = served and form_holds(prepared.form, parameters, prepared.density, prepared.options)
+        if served:
+            form = judged(prepared.form, settings.model.forward, parameters, prepared.density, prepared.options)
+            changed, prepared = form.closed != prepared.form.closed, replace(prepared, form=form)
+            if not changed:
+                break
+        prepared = around(prepared, fit.values, factors, settings, laue_rotations)
+        again = fit_map(prepared.density, onwards)
+        fit = replace(again, start_target=fit.start_target, evaluations=fit.evaluations + again.evaluations,
+                      iterations=fit.iterations + again.iterations, seconds=fit.seconds + again.seconds)  # fmt: skip
+    return prepared, fit
 
 
 def _from_there(priors: Priors) -> Priors:

@@ -108,6 +108,10 @@ def table_rows(
             "n_boxes": refined.prepared.shot.n_boxes,
             "n_pixels": fit.n_pixels,
             "at_bound": ",".join(fit.at_bound),
+            "forward": refined.prepared.form.name,
+            "forward_reason": refined.prepared.form.reason,
+            "forward_error_noise": refined.prepared.form.of_noise,
+            "forward_error_peak": refined.prepared.form.of_peak,
         }
         rows.append(row)
     return rows

@@ -197,6 +197,7 @@ def _log(refined: Refined) -> None:
         still.tag, options.oversample, options.oversample, options.spread, "on" if options.diffuse else "off",
         options.precision,
     )  # fmt: skip
+    log.info("%s: lattice sum: %s (%s)", still.tag, prepared.form.name, prepared.form.reason)
     log.info("%s: varied: %s; fixed: all others (%s among them)", still.tag, ", ".join(fit.names), ", ".join(fixed))
     log.info(
         "%s: %s (%s); target %.2f from %.2f in %d iterations, %d evaluations, %.2f s; sigma-Z %.3f",

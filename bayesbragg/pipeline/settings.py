@@ -8,6 +8,7 @@ from typing import Literal
 
 from bayesbragg.inference.likelihood import LikelihoodName
 from bayesbragg.inference.map import MapOptions
+from bayesbragg.pipeline.lattice_form import ForwardName
 from bayesbragg.priors import Cell, Fixed, Positive, Priors, Shared, Uniform
 from bayesbragg.stills.boxes import BoxSettings
 
@@ -120,6 +121,7 @@ class ModelSettings:
         psf_fwhm_um: width of the point-spread function, micrometre; None for none.
         psf_radius: half side of its kernel, pixels.
         precision: floats of the per-pixel arithmetic.
+        forward: closed forms of the lattice sum where they stand for the exact one (``auto``), always, or never.
         seed: of the mosaic sample.
     """
 
@@ -141,6 +143,7 @@ class ModelSettings:
     psf_fwhm_um: float | None = None
     psf_radius: int = 7
     precision: Literal["float64", "float32"] = "float64"
+    forward: ForwardName = "auto"
     seed: int = 0
 
 

@@ -129,7 +129,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "sigma_gain": ("", "relative calibration error of a pixel's gain; adds (sigma_gain model)^2 to its variance"),
     "background": ("", "planes by Poisson likelihood, robust at low counts, or the classic ones"),
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
-    "forward": ("", "how the model is summed; only exact"),
+    "forward": ("", "lattice sum: closed form where it is accurate, always, or the exact sum (docs/refine.md)"),
     "inference": ("", "what is computed of the posterior; only map"),
     "precision": ("", "of the model's arithmetic"),
     "device": ("", "where to compute; asking for a gpu that is not there is an error"),
@@ -155,7 +155,7 @@ _FITTED = {
 _CELL = {name: ("A", f"cell edge {name}") for name in "abc"} | {
     name: ("degree", f"cell angle {name}") for name in ("alpha", "beta", "gamma")
 }
-_VARIANCE_UNITS = {"detz_shift": "m^2", "spec": "A^2, 1"}
+_VARIANCE_UNITS = {"detz_shift": "m^2", "spec": "A^2, 1", "B": "A^4"}
 _MEANING = {
     "fix": "keep fixed",
     "init": "start",
