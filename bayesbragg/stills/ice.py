@@ -15,8 +15,8 @@ def ice_ring_ranges(
     """Ranges of d (smaller, larger), angstrom, sorted from large d to small.
 
     Args:
-        cell: of the ice, a, b, c (angstrom), alpha, beta, gamma (degree). Absences by its symmetry are not used: a range
-            too many costs few spots.
+        cell: of the ice, a, b, c (angstrom), alpha, beta, gamma (degree). Its absences are not looked at: a range too
+            many costs few spots.
         width: of a ring in 1/d^2, 1/angstrom^2.
         d_min: rings of higher resolution are left out, angstrom; 1.5 if not given.
     """

@@ -5,8 +5,8 @@ electron, from the forward model) scaled to sum 1, and J the photons of the spot
 
 - **summation**: counts less background over the foreground, the pixels that hold the spot; its variance is that of the
   counts, of the readout noise, and of the background plane summed over these pixels;
-- **profile**: the J that solves the likelihood equation sum (counts - mu) s / V = 0, V = mu + readout variance, with the
-  plane as it is (V from the model, not from the counts, so that weak spots are not biased);
+- **profile**: the J that solves the likelihood equation sum (counts - mu) s / V = 0, V = mu + readout variance, with
+  the plane as it is (V from the model, not from the counts, so that weak spots are not biased);
 - **posterior**: J together with the plane, whose fit to the pixels around the spot is its prior, and with the spots
   that reach into the box, each free; mean and variance of J with the others integrated out (normal approximation).
 
@@ -46,6 +46,8 @@ class Integrated:
         posterior_value, posterior_variance: posterior mean and variance.
         n_foreground, n_trusted: pixels of the foreground, and trusted ones among them.
         contested: share of the shape that lies on pixels where another predicted spot is brighter.
+        centroid, centroid_variance: of the counts above the background in the foreground, fast and slow, pixels and
+            pixels squared, ``(n, 2)``; not a number where there are none.
     """
 
     sum_value: FloatArray
@@ -60,6 +62,8 @@ class Integrated:
     n_foreground: npt.NDArray[np.int64]
     n_trusted: npt.NDArray[np.int64]
     contested: FloatArray
+    centroid: FloatArray
+    centroid_variance: FloatArray
 
 
 def foreground_pixels(shape: FloatArray, side: int, valid: BoolArray) -> BoolArray:
@@ -114,6 +118,7 @@ def integrate(
     floor = np.sum(own * (np.maximum(shot.background, 0.0) + variance), axis=1) + plane_variance
     sum_variance = np.maximum(sum_variance, floor)
 
+    centroid, centroid_variance = _centroids(shot, np.where(own, np.maximum(excess, 0.0), 0.0))
     use = region & shot.trusted
     profile, profile_information = _profile(excess, shot.background, variance, s, use)
     seen = np.sum(use * s, axis=1) > 0.5
@@ -140,7 +145,19 @@ def integrate(
         n_foreground=own.sum(axis=1),
         n_trusted=np.sum(own & shot.trusted, axis=1),
         contested=np.sum(neighbours.brighter * s, axis=1),
+        centroid=centroid,
+        centroid_variance=centroid_variance,
     )
+
+
+def _centroids(shot: Shot, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Centroids of weights, and their variances as DIALS states them: that of the mean, and 1/12 for the pixel."""
+    total = weight.sum(axis=1)[:, None]
+    grid = np.stack([shot.fast, shot.slow], axis=-1) + 0.5
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centroid = np.einsum("np,npk->nk", weight, grid) / total
+        spread = np.einsum("np,npk->nk", weight, (grid - centroid[:, None]) ** 2) / total
+        return centroid, spread / total + 1.0 / 12.0
 
 
 def _profile(

@@ -1,9 +1,9 @@
 """Partiality: the share of a reflection that a still records, relative to the best orientation for it.
 
-The intensity of a reflection, summed over its spot, falls with its distance eps = |k / lambda + q| - 1 / lambda from the
-Ewald sphere of each wavelength as exp(-eps^2 / 2 sigma^2), sigma^2 = r^T C r, with r the unit vector of the scattered
-ray and C the covariance of the mosaic block's Gaussian (and of the mosaic spread) in reciprocal space. Turning the
-crystal shifts all eps together, so that
+The intensity of a reflection, summed over its spot, falls with its distance eps = |k / lambda + q| - 1 / lambda from
+the Ewald sphere of each wavelength as exp(-eps^2 / 2 sigma^2), sigma^2 = r^T C r, with r the unit vector of the
+scattered ray and C the covariance of the mosaic block's Gaussian (and of the mosaic spread) in reciprocal space.
+Turning the crystal shifts all eps together, so that
 
     partiality = sum_i w_i exp(-eps_i^2 / 2 sigma^2) / max over s of sum_i w_i exp(-(eps_i - s)^2 / 2 sigma^2),
 
