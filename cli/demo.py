@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     from bayesbragg.pipeline.api import demo_folder, demo_shots
 
     data, folder = demo_folder(), arguments.output
-    parameters = load_phil([data / "refine.phil"], [f"outdir={folder}", "debug_mode=True"], program="refine")
+    # Named in full, so that later commands find the file from the record of this run.
+    factors = f"simulator.structure_factors.mtz_name={data / 'structure_factors.mtz'}"
+    parameters = load_phil([data / "refine.phil"], [f"outdir={folder}", "debug_mode=True", factors], program="refine")
     shots = [path for pair in demo_shots() for path in pair]
     print(f"Refining {len(shots) // 2} simulated stills (the first one compiles the model)\n", flush=True)
     code = refine(parameters, shots, quiet=arguments.quiet, verbose=arguments.verbose)

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "residuals": Command("bayesbragg.cli.residuals", "offsets between observed and predicted spots, on the detector"),
     "pred-offsets": Command("bayesbragg.cli.pred_offsets", "the same against resolution, for one run or several"),
     "posterior": Command("bayesbragg.cli.posterior", "error bars and full posteriors of refined shots"),
+    "report": Command("bayesbragg.cli.report", "one HTML page about a run, finished or under way"),
     "phil": Command("bayesbragg.cli.phil", "print a command's parameters with defaults, units and meanings"),
     "completion": Command("bayesbragg.cli.completion", "print a script that completes words in your shell"),
 }

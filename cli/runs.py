@@ -39,12 +39,14 @@ class Run:
         shots: experiment and its reflections, one pair for each lattice.
         offsets: offsets of each of them, in the same order.
         files: what was read.
+        tags: name of the shot that each pair comes from, in the same order.
     """
 
     folder: Path
     shots: tuple[tuple[Experiment, Reflections], ...]
     offsets: tuple[Offsets, ...]
     files: tuple[Path, ...]
+    tags: tuple[str, ...] = ()
 
     @property
     def all_offsets(self) -> Offsets:
@@ -94,6 +96,7 @@ def load_run(folder: Path, *, predicted: str = PREDICTED, max_shots: int | None 
     shots: list[tuple[Experiment, Reflections]] = []
     offsets: list[Offsets] = []
     files: list[Path] = []
+    tags: list[str] = []
     last: InputError | None = None
     with progress(len(pairs), f"reading {folder.name}", quiet=quiet) as bar:
         for expt, refl in pairs:
@@ -113,10 +116,11 @@ def load_run(folder: Path, *, predicted: str = PREDICTED, max_shots: int | None 
                 files += [expt, refl]
                 shots += [(experiment, part) for experiment, part, _ in found]
                 offsets += [part_offsets for _, _, part_offsets in found]
+                tags += [expt.stem.removesuffix("_refined")] * len(found)
             bar.advance(expt.name)
     if not shots:
         raise InputError(f"{folder}: none of its {len(pairs)} pairs of files can be used; the last: {last}")
-    return Run(folder, tuple(shots), tuple(offsets), tuple(files))
+    return Run(folder, tuple(shots), tuple(offsets), tuple(files), tuple(tags))
 
 
 def _offsets(experiment: Experiment, table: Reflections, predicted: str) -> Offsets:
