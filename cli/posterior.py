@@ -237,10 +237,10 @@ def _compare_inputs(record: dict[str, Any]) -> None:
 
 def _explore(earlier: Run, wanted: list[str], settings: Settings, *, quiet: bool) -> Any:
     """Tag, and the posterior with its columns for every lattice, or the reason why there is none."""
-    from bayesbragg.cli.refine import _reference
+    from bayesbragg.cli.refine import reference_geometry
     from bayesbragg.pipeline.load import find_stills
 
-    geometry, beam = _reference(earlier.parameters), earlier.parameters.path(earlier.parameters.opt_beam)
+    geometry, beam = reference_geometry(earlier.parameters), earlier.parameters.path(earlier.parameters.opt_beam)
     left = set(wanted)
     for files in _files(earlier):
         # Several stills of one file have the file's name and a number as their tags.

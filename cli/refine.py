@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bayesbragg.pipeline.run import Outcome
     from bayesbragg.pipeline.shot_files import ShotFiles
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "reference_geometry", "run", "set_up_folder", "sort_words"]
 
 log = logging.getLogger("bayesbragg.refine")
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from bayesbragg.io.phil import load_phil
 
-    phil, shots, overrides = _sorted(arguments.words)
+    phil, shots, overrides = sort_words(arguments.words)
     set_up_logging(None, quiet=arguments.quiet, verbose=arguments.verbose)
     parameters = load_phil(phil, overrides, program="refine")
     if arguments.show_phil:
@@ -75,10 +75,10 @@ def refine(parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, ve
     folder = Path(parameters.outdir or _output_dir(parameters) or DEFAULT_FOLDER)
     device = choose_device(parameters.device)
     remember_programs()
-    geometry, beam = _reference(parameters), parameters.path(parameters.opt_beam)
+    geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
     check_inputs(settings, reference_geometry=geometry, reference_beam=beam)
     starts, starts_from = _starts(parameters)
-    log_file = _set_up_folder(parameters, folder, quiet=quiet, verbose=verbose)
+    log_file = set_up_folder(parameters, folder, quiet=quiet, verbose=verbose)
     log.info("device: %s", device)
     log.info("structure factors: %s", settings.factors.mtz or settings.factors.pdb)
     log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
@@ -107,7 +107,7 @@ def refine(parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, ve
     return code
 
 
-def _set_up_folder(parameters: ResolvedParameters, folder: Path, *, quiet: bool, verbose: bool) -> Path | None:
+def set_up_folder(parameters: ResolvedParameters, folder: Path, *, quiet: bool, verbose: bool) -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return set_up_logging(None if parameters.logging.disable else folder, quiet=quiet, verbose=verbose)
@@ -168,7 +168,7 @@ def _print_summary(outcomes: list[Outcome], n_files: int, folder: Path, log_file
         print(f"the reasons of the {failed} others stand above and in {folder / 'run.json'}{where}")
 
 
-def _sorted(words: list[str]) -> tuple[list[Path], list[Path], list[str]]:
+def sort_words(words: list[str]) -> tuple[list[Path], list[Path], list[str]]:
     """PHIL files, shot files and key=value words; quoted wildcards are expanded."""
     import glob
 
@@ -217,7 +217,7 @@ def _output_dir(parameters: ResolvedParameters) -> str | None:
     return parameters.stills.output.output_dir if "output.output_dir" in parameters.explicit else None
 
 
-def _reference(parameters: ResolvedParameters) -> Path | None:
+def reference_geometry(parameters: ResolvedParameters) -> Path | None:
     """The file of opt_det, reference_geometry or refiner.reference_geom; they must not contradict each other."""
     given = {
         "opt_det": parameters.opt_det,

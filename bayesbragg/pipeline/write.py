@@ -22,7 +22,7 @@ from bayesbragg.pipeline.refine import Refined
 from bayesbragg.pipeline.results import refined_experiments, refined_reflections, table_rows
 from bayesbragg.pipeline.settings import RefineSettings
 
-__all__ = ["MODELERS", "forget", "is_written", "read_modeler", "state_text", "write_refined"]
+__all__ = ["MODELERS", "forget", "is_written", "read_modeler", "state_text", "write_modeler", "write_refined"]
 
 MODELERS = "modelers"
 
@@ -35,7 +35,7 @@ def write_refined(refined: Refined, settings: RefineSettings, folder: Path) -> l
     write_reflections(refined_reflections(refined, keep_unpredicted=settings.keep_unpredicted), refl)
     modeler = None
     if settings.modelers:
-        modeler = _write_modeler(refined, settings, folder / MODELERS)
+        modeler = write_modeler(refined, settings, folder / MODELERS)
     rows = table_rows(refined, settings, expt=str(expt), refl=str(refl), modeler=modeler)
     # The first lattice's comes last of all: it is the one that `is_written` looks for.
     for number in reversed(range(len(rows))):
@@ -61,7 +61,7 @@ def forget(folder: Path, tag: str) -> None:
         number += 1
 
 
-def _write_modeler(refined: Refined, settings: RefineSettings, folder: Path) -> str:
+def write_modeler(refined: Refined, settings: RefineSettings, folder: Path) -> str:
     """``TAG_modeler.npz`` (no pickles inside), ``TAG_SimState.txt`` and ``TAG.lam``."""
     folder.mkdir(parents=True, exist_ok=True)
     shot, tag = refined.prepared.shot, refined.prepared.still.tag
