@@ -32,8 +32,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import arviz
 
+from bayesbragg.inference.box_likelihood import box_log_likelihood, fitted
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
-from bayesbragg.inference.likelihood import log_likelihood, noise_variance
 from bayesbragg.model import Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
@@ -84,16 +84,13 @@ def box_terms(density: LogDensity, values: npt.ArrayLike) -> Boxes:
 @partial(jax.jit, static_argnames="recipe")
 def _box_terms(values: Array, problem: Problem, recipe: Recipe) -> tuple[Array, Array]:
     pixels = problem.pixels
-    function = log_likelihood(recipe.likelihood, recipe.window)
 
     def one(row: Array) -> tuple[Array, Array]:
         parameters = problem.layout.place(row, problem.base)
-        mu = recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64) + pixels.background
-        keep = pixels.trusted
-        safe = jnp.where(keep, mu, 1.0)
-        noise = noise_variance(safe, jnp.where(keep, pixels.variance, 1.0), pixels.gain_sd)
-        each = function(jnp.where(keep, pixels.counts, 1.0), safe, noise)
-        return jnp.sum(jnp.where(keep, each, 0.0), axis=1), jnp.sum(jnp.where(keep, mu, 0.0), axis=1)
+        bragg = recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64)
+        shown = fitted(bragg, pixels, recipe.likelihood, recipe.window)
+        photons = jnp.sum(jnp.where(pixels.trusted, shown.bragg + shown.background, 0.0), axis=1)
+        return box_log_likelihood(bragg, pixels, recipe.likelihood, recipe.window), photons
 
     result: tuple[Array, Array] = jax.lax.map(one, values)
     return result

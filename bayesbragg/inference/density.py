@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.inference.likelihood import LikelihoodName, half_window, information, noise_variance, total
+from bayesbragg.inference.box_likelihood import Fitted, box_log_likelihood, check_model, fitted, total_fisher
+from bayesbragg.inference.likelihood import LikelihoodName, half_window, noise_variance
+from bayesbragg.inference.pixels import Pixels
 from bayesbragg.model import Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.priors.flatten import Layout
@@ -27,35 +29,6 @@ __all__ = ["LogDensity", "Pixels", "Problem", "Recipe", "bragg_log_likelihood"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """What was measured.
-
-    Attributes:
-        counts: photons, ``(n_boxes, n_pixels)``.
-        background: expected photons without Bragg scattering, same shape.
-        trusted: pixels that count, same shape.
-        variance: readout variance, photon^2, same shape or scalar.
-        gain_sd: relative calibration error of a pixel (standard deviation), same shape or scalar.
-    """
-
-    counts: Array
-    background: Array
-    trusted: Array
-    variance: Array
-    gain_sd: Array = 0.0
-
-    @classmethod
-    def from_shot(cls, shot: Shot) -> Pixels:
-        """The pixels of a shot; one that is not finite is not trusted."""
-        finite = np.isfinite(shot.counts) & np.isfinite(shot.background) & np.isfinite(shot.readout_sd)
-        keep = shot.trusted & finite
-        variance = np.where(keep, shot.readout_sd**2, 1.0)
-        counts, background = np.where(keep, shot.counts, 0.0), np.where(keep, shot.background, 0.0)
-        return cls(counts, background, keep, variance, np.asarray(shot.gain_sd, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -120,6 +93,7 @@ class LogDensity:
         likelihood: LikelihoodName = "gaussian",
     ) -> None:
         data = Pixels.from_shot(pixels) if isinstance(pixels, Shot) else pixels
+        check_model(data, likelihood)
         self.recipe = Recipe(forward, options, likelihood, _window(data, likelihood))
         scene, data, base = jax.device_put((scene, data, base))
         self.layout = layout
@@ -136,6 +110,11 @@ class LogDensity:
     def bragg(self, x: npt.ArrayLike) -> Array:
         """Bragg photons, ``(n_boxes, n_pixels)``."""
         return self.recipe.forward(self.parameters(x), self.problem.scene, self.recipe.options)
+
+    def fitted(self, x: npt.ArrayLike) -> Fitted:
+        """Bragg photons and background with what the pixels say of intensities and planes that are not known."""
+        result: Fitted = _fitted(self.bragg(x), self.problem.pixels, self.recipe)
+        return result
 
     def log_likelihood(self, x: npt.ArrayLike) -> float:
         """Log likelihood of the trusted pixels."""
@@ -175,7 +154,7 @@ class LogDensity:
 
     def sigma_z(self, x: npt.ArrayLike) -> float:
         """Standard deviation of residual over its expected standard deviation; 1 for a model that is right."""
-        return float(_sigma_z(self.bragg(x), self.problem.pixels))
+        return float(_sigma_z(self.fitted(x), self.problem.pixels))
 
     def _values(self, x: npt.ArrayLike) -> FloatArray:
         return self.layout.values_and_slope(x)[0]
@@ -206,8 +185,7 @@ def _parameters(values: Array, problem: Problem) -> Any:
 
 def bragg_log_likelihood(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
     """Log likelihood of the trusted pixels for Bragg photons ``(n_boxes, n_pixels)``; differentiable."""
-    mu = bragg.astype(jnp.float64) + pixels.background
-    return total(recipe.likelihood, pixels.counts, mu, pixels.variance, pixels.trusted, recipe.window, pixels.gain_sd)
+    return jnp.sum(box_log_likelihood(bragg.astype(jnp.float64), pixels, recipe.likelihood, recipe.window))
 
 
 _log_likelihood = partial(jax.jit, static_argnames="recipe")(bragg_log_likelihood)
@@ -230,7 +208,7 @@ _value_and_grad = partial(jax.jit, static_argnames="recipe")(jax.value_and_grad(
 
 @partial(jax.jit, static_argnames="recipe")
 def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
-    """Sum over pixels of J J^T times the information of one pixel about its expectation, plus the restraints'."""
+    """Expected information of the boxes about the values, plus the restraints'."""
     pixels = problem.pixels
     layout = problem.layout
 
@@ -241,18 +219,19 @@ def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
     bragg, push = jax.linearize(photons, values)
     # One direction at a time: memory stays that of a few images, whatever the number of parameters.
     jacobian = jax.lax.map(push, jnp.eye(values.shape[0]))
-    mu = jnp.where(pixels.trusted, bragg + pixels.background, 1.0)
-    each = information(recipe.likelihood, mu, pixels.variance, pixels.gain_sd)
-    weight = jnp.where(pixels.trusted, each, 0.0).reshape(-1)
-    J = jacobian.reshape(values.shape[0], -1)
-    curvature = (J * weight) @ J.T
+    curvature = total_fisher(jacobian, bragg, pixels, recipe.likelihood, recipe.window)
     restrained = np.array([site.restrained for site in layout.sites], dtype=bool)
     return curvature + jnp.diag(jnp.where(restrained, 1.0 / jnp.asarray(layout.beta), 0.0))
 
 
+@partial(jax.jit, static_argnames="recipe")
+def _fitted(bragg: Array, pixels: Pixels, recipe: Recipe) -> Fitted:
+    return fitted(bragg.astype(jnp.float64), pixels, recipe.likelihood, recipe.window)
+
+
 @jax.jit
-def _sigma_z(bragg: Array, pixels: Pixels) -> Array:
-    mu = jnp.where(pixels.trusted, bragg + pixels.background, 1.0)
+def _sigma_z(shown: Fitted, pixels: Pixels) -> Array:
+    mu = jnp.where(pixels.trusted, shown.bragg + shown.background, 1.0)
     V = jnp.where(pixels.trusted, mu + noise_variance(mu, pixels.variance, pixels.gain_sd), 1.0)
     z = jnp.where(pixels.trusted, (pixels.counts - mu) / jnp.sqrt(V), 0.0)
     n = jnp.sum(pixels.trusted)

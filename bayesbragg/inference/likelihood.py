@@ -3,7 +3,7 @@
 ``counts`` are photons (raw value over gain), real numbers because of readout noise; ``mu`` the expected photons
 (Bragg and background); ``variance`` the variance of the noise that is not counting statistics, photon^2: readout, and
 the calibration error of pixels, which grows with what they hold (`noise_variance`). All broadcast; every function
-returns the log density of ``counts`` per pixel. Masking is the caller's: see `total`.
+returns the log density of ``counts`` per pixel. Masking is the caller's: see `bayesbragg.inference.box_likelihood`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ __all__ = [
     "poisson",
     "poisson_gaussian",
     "shifted_poisson",
-    "total",
 ]
 
 Array = Any
@@ -143,25 +142,3 @@ def log_likelihood(name: LikelihoodName, window: int = 0) -> Callable[[Array, Ar
     except KeyError:
         known = "gaussian, poisson, poisson_gaussian, shifted_poisson"
         raise ValueError(f"likelihood {name!r} is not known; choose one of {known}") from None
-
-
-def total(
-    name: LikelihoodName,
-    counts: Array,
-    mu: Array,
-    variance: Array,
-    trusted: Array,
-    window: int = 0,
-    gain_sd: Array = 0.0,
-) -> Array:
-    """Sum over trusted pixels. Others take part with harmless numbers, so that they cannot spoil derivatives.
-
-    Args:
-        variance: of the readout.
-        gain_sd: relative calibration error of pixels (`noise_variance`).
-    """
-    mu = jnp.where(trusted, mu, 1.0)
-    counts = jnp.where(trusted, counts, 1.0)
-    variance = jnp.where(trusted, variance, 1.0)
-    noise = noise_variance(mu, variance, gain_sd)
-    return jnp.sum(jnp.where(trusted, log_likelihood(name, window)(counts, mu, noise), 0.0))

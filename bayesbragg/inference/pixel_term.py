@@ -17,15 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.forward.centroid import own_reflections
+from bayesbragg.forward.closed import ClosedScene
+from bayesbragg.forward.exact import expected_photons
+from bayesbragg.forward.geometry import BoxGeometry
 from bayesbragg.forward.group_motion import move_rigidly
 from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.scene import Scene
+from bayesbragg.inference.box_likelihood import box_fisher, box_log_likelihood, fitted
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
-from bayesbragg.inference.likelihood import information, log_likelihood, noise_variance
+from bayesbragg.inference.likelihood import noise_variance
 from bayesbragg.inference.schur import Blocks
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.priors.panels import EXTRAS
 
-__all__ = ["PixelTerm"]
+__all__ = ["PixelTerm", "exact_scene", "with_boxes"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -57,6 +62,7 @@ class PixelTerm:
         grouping: the panel groups.
         hkl, lattice, valid, observed_px: for prediction offsets: index of each box's reflection in the primitive
             basis, its lattice, the pixels inside the box, and the observed centroid (not a number for padding).
+        boxes: where the boxes are before any motion, if the density's lists of reflections were laid for others.
     """
 
     def __init__(
@@ -69,14 +75,16 @@ class PixelTerm:
         lattice: npt.ArrayLike | None = None,
         valid: npt.ArrayLike | None = None,
         observed_px: npt.ArrayLike | None = None,
+        boxes: BoxGeometry | None = None,
     ) -> None:
         panel = np.asarray(panel)
         problem = density.problem
         self.layout = problem.layout.searchable()
         boxes = replace(
-            problem.scene.boxes, reference_m=jnp.asarray(1e-3 * grouping.reference_mm[grouping.group[panel]])
+            exact_scene(problem.scene).boxes if boxes is None else boxes,
+            reference_m=jnp.asarray(1e-3 * grouping.reference_mm[grouping.group[panel]]),
         )
-        problem = replace(problem, layout=self.layout, scene=replace(problem.scene, boxes=boxes))
+        problem = replace(problem, layout=self.layout, scene=with_boxes(problem.scene, boxes))
         self.moving = _Moving(problem, jnp.asarray(grouping.group[panel]), jnp.asarray(grouping.axes[panel]))
         self.recipe, self.n_groups = density.recipe, grouping.n_groups
         self.start = self.layout.initial()[None]
@@ -84,7 +92,7 @@ class PixelTerm:
         self.touched = np.unique(grouping.group[panel])
         self._centroids = None
         if hkl is not None and lattice is not None and observed_px is not None:
-            scene = own_reflections(problem.scene, hkl, lattice)
+            scene = own_reflections(exact_scene(problem.scene), hkl, lattice)
             moving = replace(self.moving, problem=replace(problem, scene=scene))
             self._centroids = (moving, jnp.asarray(valid), np.asarray(observed_px, dtype=np.float64))
 
@@ -144,7 +152,8 @@ class PixelTerm:
             raise ValueError("this term was made without Miller indices")
         moving, valid, _ = self._centroids
         groups, extras = self._motion(shared)
-        return np.asarray(_centroid(jnp.asarray(own[0]), groups, extras, moving, valid, self.recipe))
+        recipe = replace(self.recipe, forward=expected_photons)
+        return np.asarray(_centroid(jnp.asarray(own[0]), groups, extras, moving, valid, recipe))
 
     def offsets(self, own: FloatArray, shared: FloatArray) -> FloatArray:
         if self._centroids is None:
@@ -167,6 +176,18 @@ class PixelTerm:
         return np.asarray(_jit_bragg(*args))
 
 
+def exact_scene(scene: Scene | ClosedScene) -> Scene:
+    """The scene itself, without the lists of closed forms."""
+    return scene.scene if isinstance(scene, ClosedScene) else scene
+
+
+def with_boxes(scene: Scene | ClosedScene, boxes: BoxGeometry) -> Scene | ClosedScene:
+    """The scene with its boxes elsewhere."""
+    if isinstance(scene, ClosedScene):
+        return replace(scene, scene=replace(scene.scene, boxes=boxes))
+    return replace(scene, boxes=boxes)
+
+
 def _with_extras(parameters: Parameters, extras: Array) -> Parameters:
     panels = replace(parameters.panels, detz_m=parameters.panels.detz_m + extras[0])
     spectrum = replace(
@@ -180,7 +201,7 @@ def _with_extras(parameters: Parameters, extras: Array) -> Parameters:
 def _bragg(x: Array, motion: Array, extras: Array, moving: _Moving, recipe: Recipe) -> Array:
     problem = moving.problem
     parameters = _with_extras(problem.layout.to_parameters(x, problem.base), extras)
-    scene = replace(problem.scene, boxes=move_rigidly(problem.scene.boxes, moving.axes, motion))
+    scene = with_boxes(problem.scene, move_rigidly(exact_scene(problem.scene).boxes, moving.axes, motion))
     return recipe.forward(parameters, scene, recipe.options).astype(jnp.float64)
 
 
@@ -192,19 +213,13 @@ def _prior_of(x: Array, problem: Problem) -> Array:
     return -problem.layout.log_prior(values, problem.layout.place(values, problem.base))
 
 
-def _per_pixel(mu: Array, moving: _Moving, recipe: Recipe) -> Array:
-    """Log likelihood of each pixel, 0 where it does not count."""
-    pixels = moving.problem.pixels
-    keep = pixels.trusted
-    safe = jnp.where(keep, mu, 1.0)
-    noise = noise_variance(safe, jnp.where(keep, pixels.variance, 1.0), pixels.gain_sd)
-    value = log_likelihood(recipe.likelihood, recipe.window)(jnp.where(keep, pixels.counts, 1.0), safe, noise)
-    return jnp.where(keep, value, 0.0)
+def _log_likelihood(bragg: Array, moving: _Moving, recipe: Recipe) -> Array:
+    return jnp.sum(box_log_likelihood(bragg, moving.problem.pixels, recipe.likelihood, recipe.window))
 
 
 def _target_of(x: Array, groups: Array, extras: Array, moving: _Moving, recipe: Recipe) -> Array:
-    mu = _bragg(x, groups[moving.group], extras, moving, recipe) + moving.problem.pixels.background
-    return _prior_of(x, moving.problem) - jnp.sum(_per_pixel(mu, moving, recipe))
+    bragg = _bragg(x, groups[moving.group], extras, moving, recipe)
+    return _prior_of(x, moving.problem) - _log_likelihood(bragg, moving, recipe)
 
 
 _target = partial(jax.jit, static_argnames="recipe")(_target_of)
@@ -224,16 +239,14 @@ def _linearize(x: Array, groups: Array, extras: Array, moving: _Moving, recipe: 
         return push(row[:n], jnp.broadcast_to(row[n : n + 6], (n_boxes, 6)), row[n + 6 :])
 
     jacobian = jax.lax.map(direction, unit)
-    mu = bragg + pixels.background
-    slope = jax.grad(lambda m: jnp.sum(_per_pixel(m, moving, recipe)))(mu)
-    safe = jnp.where(pixels.trusted, mu, 1.0)
-    V = jnp.where(pixels.trusted, safe + noise_variance(safe, pixels.variance, pixels.gain_sd), 1.0)
-    each = information(recipe.likelihood, safe, pixels.variance, pixels.gain_sd)
-    weight = jnp.where(pixels.trusted, each, 0.0)
+    log_likelihood, slope = jax.value_and_grad(lambda photons: _log_likelihood(photons, moving, recipe))(bragg)
     J = jacobian.transpose(1, 0, 2)  # boxes, directions, pixels
-    gram = jnp.einsum("bip,bjp->bij", J * weight[:, None, :], J)
+    gram = box_fisher(J, bragg, pixels, recipe.likelihood, recipe.window)
     score = jnp.einsum("bip,bp->bi", J, slope)
     by_group = partial(jax.ops.segment_sum, segment_ids=moving.group, num_segments=groups.shape[0])
+    shown = fitted(bragg, pixels, recipe.likelihood, recipe.window)
+    safe = jnp.where(pixels.trusted, shown.bragg + shown.background, 1.0)
+    V = jnp.where(pixels.trusted, safe + noise_variance(safe, pixels.variance, pixels.gain_sd), 1.0)
     residual = jnp.where(pixels.trusted, (pixels.counts - safe) / jnp.sqrt(V), 0.0)
     z = jnp.stack([jnp.sum(pixels.trusted), jnp.sum(residual), jnp.sum(residual**2)])
     prior, prior_gradient = jax.value_and_grad(_prior_of)(x, problem)
@@ -241,13 +254,13 @@ def _linearize(x: Array, groups: Array, extras: Array, moving: _Moving, recipe: 
     stretch = jax.jvp(layout.values, (x,), (jnp.ones_like(x),))[1]
     restrained = np.array([site.restrained for site in layout.sites])
     prior_curvature = jnp.where(restrained, stretch**2 / jnp.asarray(layout.beta), 0.0)
-    target = prior - jnp.sum(_per_pixel(mu, moving, recipe))
+    target = prior - log_likelihood
     return target, by_group(score), by_group(gram), z, prior_gradient, prior_curvature
 
 
 @partial(jax.jit, static_argnames="recipe")
 def _centroid(x: Array, groups: Array, extras: Array, moving: _Moving, valid: Array, recipe: Recipe) -> Array:
-    boxes = moving.problem.scene.boxes
+    boxes = exact_scene(moving.problem.scene).boxes
     photons = jnp.where(valid, _bragg(x, groups[moving.group], extras, moving, recipe), 0.0)
     total = jnp.sum(photons, axis=1)
     middle = [jnp.sum(photons * (px + 0.5), axis=1) / total for px in (boxes.fast_px, boxes.slow_px)]

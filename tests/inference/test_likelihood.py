@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from bayesbragg.inference.box_likelihood import box_log_likelihood
 from bayesbragg.inference.likelihood import (
     gaussian,
     half_window,
@@ -17,8 +18,15 @@ from bayesbragg.inference.likelihood import (
     poisson,
     poisson_gaussian,
     shifted_poisson,
-    total,
 )
+from bayesbragg.inference.pixels import Pixels
+
+
+def total(name, counts, mu, variance, trusted, window=0, gain_sd=0.0):  # type: ignore[no-untyped-def]
+    """Log likelihood of pixels that are all of one box, without background."""
+    counts, mu, variance, trusted = (jnp.atleast_1d(jnp.asarray(v)) for v in (counts, mu, variance, trusted))
+    pixels = Pixels(counts[None], jnp.zeros_like(counts)[None], trusted[None], variance[None], gain_sd)
+    return box_log_likelihood(mu[None], pixels, name, window)[0]
 
 
 def convolution(y: float, mu: float, sd: float) -> float:
