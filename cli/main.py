@@ -28,6 +28,9 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "demo": Command("bayesbragg.cli.demo", "refine the bundled shots and show offsets before and after"),
     "refine": Command("bayesbragg.cli.refine", "refine crystal, mosaic, scale and spectrum models against pixels"),
+    "stills-process": Command(
+        "bayesbragg.cli.stills_process", "raw stills to refined models and integrated reflections"
+    ),
     "geometry-refine": Command("bayesbragg.cli.geometry_refine", "refine one detector against many shots"),
     "rebuild-table": Command("bayesbragg.cli.rebuild_table", "make a crashed run's table of shots from its rows"),
     "residuals": Command("bayesbragg.cli.residuals", "offsets between observed and predicted spots, on the detector"),

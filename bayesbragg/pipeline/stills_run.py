@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from bayesbragg.model import Experiment, ImageReference
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.device import choose_device, remember_programs
 from bayesbragg.pipeline.load import find_stills
-from bayesbragg.pipeline.shot_files import ShotFiles, stem, unique_tags
+from bayesbragg.pipeline.shot_files import ShotFiles, unique_tags
 from bayesbragg.pipeline.stills_process import ProcessedStill, StillStatus, process_image, process_indexed
 from bayesbragg.pipeline.stills_settings import StillsSettings
 from bayesbragg.pipeline.stills_write import PREFIX, forget_still, read_record, write_failure, write_still
@@ -77,7 +77,8 @@ class StillsJob:
 def image_tasks(paths: Sequence[Path], tag_words: Sequence[str] = ()) -> list[StillTask]:
     """A task for each image of the files; experiment lists without crystals stand for the images that they name.
 
-    Names are those of the files; equal names in several folders get the folder's name, files of several images a number.
+    Names are those of the files; equal names in several folders get the folder's name, several images of a file a
+    number.
 
     Args:
         tag_words: keep only stills whose tag holds one of these words (``input.image_tag``).
@@ -113,7 +114,9 @@ def without_finished(tasks: Sequence[StillTask], folder: Path) -> tuple[list[Sti
     return left, records
 
 
-def run_stills(job: StillsJob, tasks: Sequence[StillTask], n_processes: int = 1) -> Iterator[dict[str, Any]]:
+def run_stills(
+    job: StillsJob, tasks: Sequence[StillTask], n_processes: int = 1
+) -> Generator[dict[str, Any], None, None]:
     """Process the stills and yield their records as they finish.
 
     Args:
@@ -146,7 +149,10 @@ def _do(job: StillsJob, task: StillTask) -> Iterator[dict[str, Any]]:
     clock = time.perf_counter()
     try:
         sources = find_stills(
-            task.files, job.settings.refine, reference_geometry=job.reference_geometry, reference_beam=job.reference_beam
+            task.files,
+            job.settings.refine,
+            reference_geometry=job.reference_geometry,
+            reference_beam=job.reference_beam,
         )
     except Exception as error:
         yield _failed(job, task.tag, str(task.path), task.path, error, clock)
@@ -174,7 +180,9 @@ def _record(job: StillsJob, tag: str, image: str, path: Path, work: Callable[[],
     except Exception as error:
         return _failed(job, tag, image, path, error, clock)
     counts = ", ".join(f"{record[n]} {n.removeprefix('n_')}" for n in ("n_strong", "n_indexed", "n_integrated"))
-    log.info("%s: %s; %s; %.1f s; %s", tag, record["status"], counts, record["seconds"], record["reason"] or "no remark")
+    log.info(
+        "%s: %s; %s; %.1f s; %s", tag, record["status"], counts, record["seconds"], record["reason"] or "no remark"
+    )
     return record
 
 
@@ -214,13 +222,3 @@ def _experiment(job: StillsJob, task: StillTask) -> Experiment:
     if job.reference_beam is not None:
         experiment = replace(experiment, beam=read_beam(job.reference_beam))
     return experiment
-
-
-def is_index_list(path: Path) -> bool:
-    """Whether an experiment list holds crystals, and so stands for indexed stills rather than for images."""
-    return any(experiment.crystal is not None for experiment in read_experiments(path))
-
-
-def tag_of(path: Path) -> str:
-    """The name of a file's stills in outputs."""
-    return stem(path).removeprefix(PREFIX)

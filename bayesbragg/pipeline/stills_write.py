@@ -12,7 +12,7 @@ from typing import Any
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.files import write_bytes
 from bayesbragg.io.reflections import write_reflections
-from bayesbragg.io.tables import row_path, write_row
+from bayesbragg.io.tables import write_row
 from bayesbragg.model import Crystal, Reflections
 from bayesbragg.pipeline.results import table_rows
 from bayesbragg.pipeline.stills_process import ProcessedStill, StillStatus
@@ -132,7 +132,9 @@ def write_still(
     return record
 
 
-def write_failure(folder: Path, tag: str, status: StillStatus, reason: str, image: str, seconds: float) -> dict[str, Any]:
+def write_failure(
+    folder: Path, tag: str, status: StillStatus, reason: str, image: str, seconds: float
+) -> dict[str, Any]:
     """The record of a still of which nothing could be made."""
     record = {"tag": tag, "image": image, "status": status.value, "reason": reason, "seconds": round(seconds, 3)}
     _write_record(folder, record)

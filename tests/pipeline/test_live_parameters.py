@@ -11,6 +11,7 @@ import pytest
 
 from bayesbragg.io.phil import LIVE, ResolvedParameters, load_phil
 from bayesbragg.io.phil.scopes import bare, master, walk_definitions
+from bayesbragg.io.phil.stills_live import STILLS
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.from_phil import settings_from_phil
 
@@ -95,7 +96,7 @@ def outcome(*words: str) -> str:
 DEFINITIONS = {bare(path): definition for path, definition in walk_definitions(master())}
 
 
-OTHER_COMMANDS = ("geometry.", "joint.", "refiner.panel_group_file")
+OTHER_COMMANDS = ("geometry.", "joint.", "refiner.panel_group_file", *STILLS)
 
 
 @pytest.mark.slow

@@ -1,0 +1,73 @@
+"""Units and meanings of the parameters of `stills-process` alone; see `live.LIVE`."""
+
+from __future__ import annotations
+
+__all__ = ["STILLS"]
+
+STILLS: dict[str, tuple[str, str]] = {
+    # --- images and steps
+    "input.file_list": ("path", "text file with one image in each line"),
+    "input.glob": ("path", "images by wildcard, may be given several times"),
+    "input.image_tag": ("", "only stills whose name holds this word, may be given several times"),
+    "input.max_images": ("images", "at most this many"),
+    "input.sync_reference_geom": ("", "no choice: a reference geometry replaces the image's panels as it is"),
+    "dispatch.find_spots": ("", "only True: for indexed stills give .expt and .refl files"),
+    "dispatch.index": ("", "index; else only spots are found"),
+    "dispatch.integrate": ("", "predict and integrate"),
+    "dispatch.hit_finder.enable": ("", "leave out images with too few or too many strong spots"),
+    "dispatch.hit_finder.minimum_number_of_reflections": ("spots", "fewer are no hit"),
+    "dispatch.hit_finder.maximum_number_of_reflections": ("spots", "more are no hit"),
+    "skip_hopper": ("", "leave out the pixel refinement; predictions come from indexing"),
+    "silence_dials_loggers": ("", "no choice: DIALS takes no part"),
+    "mp.method": ("", "mpi: the ranks of mpirun or srun share the images; else local processes"),
+    "output.composite_output": ("", "one set of files for the run (idx-0000_*); each still's own go to stills/"),
+    "output.shoeboxes": ("", "keep the pixels of strong spots in the tables"),
+    # --- spots
+    "spotfinder.lookup.mask": ("path", "mask of good pixels for spot finding: DIALS, NumPy or HDF5 file, True = good"),
+    "spotfinder.threshold.algorithm": ("", "dispersion or dispersion_extended"),
+    "spotfinder.threshold.dispersion.gain": ("ADU/photon", "else integration.summation.detector_gain or the file's"),
+    "spotfinder.threshold.dispersion.kernel_size": ("pixel", "half widths of the window, slow and fast"),
+    "spotfinder.threshold.dispersion.sigma_background": ("", "dispersion of a window that holds a spot"),
+    "spotfinder.threshold.dispersion.sigma_strong": ("", "height of a strong pixel above the window's mean"),
+    "spotfinder.threshold.dispersion.min_local": ("pixel", "least number of trusted pixels in a window"),
+    "spotfinder.threshold.dispersion.global_threshold": ("ADU", "strong pixels are above it"),
+    "spotfinder.filter.min_spot_size": ("pixel", "strong pixels of a spot at least"),
+    "spotfinder.filter.max_spot_size": ("pixel", "strong pixels of a spot at most"),
+    "spotfinder.filter.max_separation": ("pixel", "largest distance of centroid and brightest pixel"),
+    "spotfinder.filter.max_strong_pixel_fraction": ("", "images with more strong pixels are refused"),
+    "spotfinder.filter.d_min": ("A", "high-resolution limit of spots"),
+    "spotfinder.filter.d_max": ("A", "low-resolution limit of spots"),
+    "spotfinder.filter.ice_rings.filter": ("", "leave out spots on ice rings"),
+    "spotfinder.filter.ice_rings.unit_cell": ("A, degree", "cell of the ice"),
+    "spotfinder.filter.ice_rings.width": ("1/A^2", "width of a ring in 1/d^2"),
+    "spotfinder.filter.ice_rings.d_min": ("A", "no rings beyond this resolution"),
+    # --- indexing
+    "indexing.known_symmetry.unit_cell": ("A, degree", "cell that is looked for; needed"),
+    "indexing.known_symmetry.space_group": ("", "its space group"),
+    "indexing.known_symmetry.relative_length_tolerance": ("", "largest relative difference of an indexed cell's edges"),
+    "indexing.known_symmetry.absolute_angle_tolerance": ("degree", "largest difference of its angles"),
+    "indexing.index_assignment.simple.hkl_tolerance": ("", "largest difference of a spot's index from a whole number"),
+    "indexing.multiple_lattice_search.max_lattices": ("lattices", "looked for on each still"),
+    "indexing.refinement_protocol.mode": ("", "no choice: orientation and cell are refined on the indexed centroids"),
+    "indexing.refinement_protocol.d_min_start": ("A", "only spots up to this resolution are indexed"),
+    "indexing.stills.rmsd_min_px": ("pixel", "stills indexed with a larger RMSD are refused"),
+    "indexing.stills.refine_all_candidates": ("", "no choice: the orientations that explain most spots are refined"),
+    "indexing.method": ("", "no choice: the search knows the cell"),
+    "reidx_obs": ("", "index all spots with the lattice that those within d_min_start gave"),
+    "refinement.parameterisation.crystal.fix": ("", "cell or all: the cell is not refined on the centroids"),
+    # --- predictions and integration
+    "predictions.resolution_range": ("A", "of predicted reflections"),
+    "predictions.threshold": ("photons", "brightest pixel of a predicted spot, under equal structure factors"),
+    "predictions.default_Famplitude": ("electrons", "the amplitude that every reflection is given for that"),
+    "predictions.use_diffBragg_mtz": ("", "use the structure factors of the refinement instead"),
+    "predictions.weak_fraction": ("", "fraction of the predictions away from strong spots that is kept, the brightest"),
+    "predictions.qcut": ("1/A", "predictions within this distance of a strong spot are kept"),
+    "predictions.label_weak_col": ("", "column of the strong spots' positions"),
+    "predictions.Nabc_override": ("cells", "block size instead of the refined one"),
+    "predictions.oversample_override": ("", "subpixels instead of the refinement's"),
+    "predictions.thicksteps_override": ("", "sensor layers instead of the refinement's"),
+    "predictions.pink_stride_override": ("channels", "every n-th channel of the spectrum"),
+    "integration.summation.detector_gain": ("ADU/photon", "where refiner.adu_per_photon is not given"),
+    "partial_correct": ("", "divide intensities by their partiality, and mark them so"),
+}
+"""Parameters that `stills-process` reads besides those of `refine`."""
