@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.io.structure_factors import structure_factors_from_arrays
-from bayesbragg.io.symmetry import space_group_from_hall
+from bayesbragg.io.symmetry import SpaceGroup, space_group_from_hall
 from bayesbragg.model.beam import WAVELENGTH_ENERGY_A_EV
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.structure_factors import StructureFactors
 
-__all__ = ["read_pdb_structure_factors"]
+__all__ = ["read_pdb_structure_factors", "read_pdb_symmetry"]
 
 _SAMPLING = 2.0
 """Grid points per d_min / 2; with the artificial blur that gemmi adds and removes, errors stay below 0.01 %."""
@@ -57,6 +57,25 @@ def _solvent(structure: gemmi.Structure, d_min: float) -> tuple[npt.NDArray[np.i
     return np.array(data.miller_array, dtype=np.int64), np.array(data.value_array, dtype=np.complex128)
 
 
+def _opened(path: Path) -> tuple[gemmi.Structure, gemmi.SpaceGroup]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such coordinate file; check the name and the working directory")
+    try:
+        structure = gemmi.read_structure(str(path))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"{path}: not a readable coordinate file ({' '.join(str(error).split())})") from None
+    symmetry = structure.find_spacegroup()
+    if len(structure) == 0 or not structure.cell.is_crystal() or symmetry is None:
+        raise InputError(f"{path}: needs atoms, a unit cell and a known space group (CRYST1 record)")
+    return structure, symmetry
+
+
+def read_pdb_symmetry(path: str | Path) -> tuple[npt.NDArray[np.float64], SpaceGroup]:
+    """Unit cell (angstrom, degree), ``(6,)``, and space group of a model; errors as `read_pdb_structure_factors`."""
+    structure, symmetry = _opened(Path(path))
+    return np.array(structure.cell.parameters), space_group_from_hall(symmetry.hall)
+
+
 def read_pdb_structure_factors(
     path: str | Path,
     d_min: float,
@@ -85,15 +104,7 @@ def read_pdb_structure_factors(
     path = Path(path)
     if not d_min > 0 or (d_max is not None and d_max <= d_min):
         raise InputError(f"{path}: resolution limits {d_min} to {d_max} angstrom; expected 0 < d_min < d_max")
-    if not path.is_file():
-        raise InputError(f"{path}: no such coordinate file; check the name and the working directory")
-    try:
-        structure = gemmi.read_structure(str(path))
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(f"{path}: not a readable coordinate file ({' '.join(str(error).split())})") from None
-    symmetry = structure.find_spacegroup()
-    if len(structure) == 0 or not structure.cell.is_crystal() or symmetry is None:
-        raise InputError(f"{path}: needs atoms, a unit cell and a known space group (CRYST1 record)")
+    structure, symmetry = _opened(path)
     energy_eV = None if wavelength_A is None else WAVELENGTH_ENERGY_A_EV / wavelength_A
     real: dict[gemmi.Element, float] = {}
     imaginary: dict[gemmi.Element, float] = {}

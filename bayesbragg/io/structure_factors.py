@@ -14,11 +14,12 @@ import gemmi
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.io.files import atomic_path
 from bayesbragg.io.symmetry import SpaceGroup, lookup_space_group, space_group_from_hall
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.structure_factors import StructureFactors
 
-__all__ = ["expand_to_p1", "read_mtz", "structure_factors_from_arrays"]
+__all__ = ["expand_to_p1", "read_mtz", "read_mtz_symmetry", "structure_factors_from_arrays", "write_mtz"]
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +177,38 @@ def _check_cell(path: Path, own: gemmi.UnitCell, crystal: npt.ArrayLike | None) 
         logger.warning("%s: cell %s, the crystal's is %s", path, *shown)
 
 
+def _opened(path: Path) -> gemmi.Mtz:
+    if not path.is_file():
+        raise InputError(f"{path}: no such MTZ file; check the name and the working directory")
+    try:
+        if _END_MARK not in path.read_bytes():
+            raise RuntimeError("its end is missing")
+        return gemmi.read_mtz_file(str(path))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a readable MTZ file ({' '.join(str(error).split())}); write it again")
+
+
+def _space_group(path: Path, mtz: gemmi.Mtz) -> SpaceGroup:
+    if mtz.spacegroup is None:
+        raise InputError(f"{path}: the file states no space group that is known; write it again with one")
+    return space_group_from_hall(mtz.spacegroup.hall)
+
+
+def read_mtz_symmetry(path: str | Path) -> tuple[npt.NDArray[np.float64], SpaceGroup]:
+    """Unit cell (angstrom, degree), ``(6,)``, and space group that an MTZ file states.
+
+    Raises:
+        InputError: a missing or damaged file, or no space group that is known.
+    """
+    path = Path(path)
+    mtz = _opened(path)
+    return np.array(mtz.cell.parameters), _space_group(path, mtz)
+
+
 def read_mtz(
     path: str | Path,
     columns: str | None = None,
@@ -204,24 +237,18 @@ def read_mtz(
             reflection left, a crystal of another kind.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such MTZ file; check the name and the working directory")
+    mtz = _opened(path)
     try:
-        if _END_MARK not in path.read_bytes():
-            raise RuntimeError("its end is missing")
-        mtz = gemmi.read_mtz_file(str(path))
         data_columns = _named_columns(mtz, columns, path) if columns else _choose_columns(mtz, path)
         hkl = np.array(mtz.make_miller_array(), dtype=np.int64)
         spacing = np.array(mtz.make_d_array(), dtype=np.float64)
     except (RuntimeError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not a readable MTZ file ({' '.join(str(error).split())}); write it again") from None
+        raise _unreadable(path, error) from None
     if not columns:
         logger.info("%s: columns %s", path, ",".join(c.label for c in data_columns))
-    if mtz.spacegroup is None:
-        raise InputError(f"{path}: the file states no space group that is known; write it again with one")
-    group = space_group_from_hall(mtz.spacegroup.hall)
+    group = _space_group(path, mtz)
     _check_symmetry(path, group, space_group)
     _check_cell(path, mtz.cell, cell)
     plus, minus = _values(data_columns, path, mtz)
@@ -241,3 +268,30 @@ def read_mtz(
         group,
         default_F=default_F,
     )
+
+
+def write_mtz(path: str | Path, factors: StructureFactors, cell: npt.ArrayLike, space_group: str | int) -> None:
+    """Amplitudes with both Friedel mates, columns F(+) and F(-), one row for each index of the asymmetric unit.
+
+    Args:
+        factors: in the basis of the primitive cell, as the readers make them.
+        cell: a, b, c (angstrom), alpha, beta, gamma (degree).
+        space_group: symbol or number.
+    """
+    group = lookup_space_group(space_group)
+    known = gemmi.find_spacegroup_by_name(group.hm) or gemmi.find_spacegroup_by_number(group.number)
+    operations = known.operations()
+    conventional = np.rint(factors.hkl @ np.linalg.inv(group.to_primitive).T).astype(np.int32)
+    unit = gemmi.ReciprocalAsu(known)
+    rows = [h for h in conventional.tolist() if unit.is_in(h) and not operations.is_systematically_absent(h)]
+    hkl = np.array(rows, dtype=np.int64)
+    amplitudes = [np.abs(factors.lookup(group.to_primitive_index(sign * hkl))) for sign in (1, -1)]
+    mtz = gemmi.Mtz(with_base=True)
+    mtz.spacegroup = known
+    mtz.set_cell_for_all(gemmi.UnitCell(*np.asarray(cell, dtype=float)))
+    mtz.add_dataset("bayesbragg")
+    for label in ("F(+)", "F(-)"):
+        mtz.add_column(label, "G")
+    mtz.set_data(np.column_stack([hkl, *amplitudes]).astype(np.float32))
+    with atomic_path(path) as temporary:
+        mtz.write_to_file(str(temporary))

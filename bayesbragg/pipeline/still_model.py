@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,29 +17,36 @@ from bayesbragg.pipeline.still import Still
 from bayesbragg.priors import Layout
 from bayesbragg.stills.oversampling import automatic_oversample
 
-__all__ = ["model_options", "still_scene"]
+__all__ = ["model_options", "options_for", "scene_arguments", "still_scene"]
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def model_options(model: ModelSettings, base: Parameters, still: Still, layout: Layout) -> Options:
     """Static switches; subpixels are chosen here where the settings leave that open."""
+    uses_b = any(site.prior == "B" for site in layout.sites)
+    return options_for(model, base, still.detector, still.spectrum, uses_b=uses_b)
+
+
+def options_for(
+    model: ModelSettings, base: Parameters, detector: Detector, spectrum: Spectrum, *, uses_b: bool = False
+) -> Options:
+    """Static switches for parameters on a detector; `uses_b` says that a fit varies the Debye-Waller factor."""
     oversample = model.oversample
     if oversample == 0:
-        detector = still.detector
         panel = int(np.argmin(np.linalg.norm(detector.origin_mm, axis=1)))
         distance = float(np.dot(detector.origin_mm[panel], detector.normal[panel]))
         oversample = automatic_oversample(
             base.mosaic.n_abc.max(axis=0),
             base.crystal.cell[:3],
-            still.spectrum.mean_wavelength_A,
+            spectrum.mean_wavelength_A,
             distance,
             float(detector.pixel_size_mm[panel, 0]),
         )
     spread: str = "none"
     if model.n_mosaic > 1:
         spread = "isotropic" if model.isotropic_spread else "anisotropic"
-    uses_b = float(base.scale.b_factor_A2) != 0.0 or any(site.prior == "B" for site in layout.sites)
+    uses_b = uses_b or float(base.scale.b_factor_A2) != 0.0
     return Options(
         oversample=oversample,
         sensor_layers=1 if model.thin_sensor else model.sensor_layers,
@@ -70,15 +78,9 @@ def still_scene(
         laue_rotations: rotations of the Laue group acting on Miller indices, ``(n, 3, 3)``, for diffuse scattering.
     """
     detector, spectrum = still.detector, still.spectrum
-    thick, attenuation = _sensor(detector, model)
-    layers = options.sensor_layers
     kernel = None
     if model.psf_fwhm_um is not None:
         kernel = fibre_kernel(model.psf_fwhm_um, float(detector.pixel_size_mm[0, 0]) * 1e3, model.psf_radius)
-    diffuse = None
-    if options.diffuse:
-        rotations = np.eye(3)[None] if laue_rotations is None or not model.symmetrize_diffuse else laue_rotations
-        diffuse = DiffuseModel(rotations @ _principal_axes(model.diffuse_orientation))
     return build_scene(
         detector,
         still.experiments[0].beam,
@@ -88,15 +90,29 @@ def still_scene(
         factors,
         base,
         options,
-        beam_size_mm=model.beam_size_mm,
-        kahn_factor=1.0 if model.kahn == "classic" else None,
-        n_mosaic=model.n_mosaic,
-        mosaic_seed=model.seed,
-        diffuse=diffuse,
-        thickstep_mm=thick / max(layers - 1, 1),
-        attenuation_length_mm=attenuation,
         kernel=kernel,
+        **scene_arguments(detector, options, model, laue_rotations),
     )
+
+
+def scene_arguments(
+    detector: Detector, options: Options, model: ModelSettings, laue_rotations: FloatArray | None
+) -> dict[str, Any]:
+    """What `bayesbragg.forward.build_scene` is told besides: beam size, polarization, spread, diffuse model, sensor."""
+    thick, attenuation = _sensor(detector, model)
+    diffuse = None
+    if options.diffuse:
+        rotations = np.eye(3)[None] if laue_rotations is None or not model.symmetrize_diffuse else laue_rotations
+        diffuse = DiffuseModel(rotations @ _principal_axes(model.diffuse_orientation))
+    return {
+        "beam_size_mm": model.beam_size_mm,
+        "kahn_factor": 1.0 if model.kahn == "classic" else None,
+        "n_mosaic": model.n_mosaic,
+        "mosaic_seed": model.seed,
+        "diffuse": diffuse,
+        "thickstep_mm": thick / max(options.sensor_layers - 1, 1),
+        "attenuation_length_mm": attenuation,
+    }
 
 
 def _sensor(detector: Detector, model: ModelSettings) -> tuple[float, float]:

@@ -19,21 +19,19 @@ from bayesbragg.forward import Options, Parameters, build_scene, expected_photon
 from bayesbragg.forward.centroid import own_reflections
 from bayesbragg.forward.rotations import misorientation
 from bayesbragg.model import Beam, Crystal, Detector, Reflections, Shot, Spectrum, StructureFactors
+from bayesbragg.model.errors import InputError
 from bayesbragg.model.shot import bucket_size
 from bayesbragg.stills.boxes import PanelLayout, centroid_boxes, separate_boxes
 from bayesbragg.stills.observed import spot_table
 from bayesbragg.stills.prediction import Predictions, predict
 from bayesbragg.stills.ring import ring_background
+from bayesbragg.stills.tiles import Tiles, boxes_only
 
-__all__ = ["Camera", "Still", "expected_bragg", "known_background_shot", "simulate_still"]
+__all__ = ["Camera", "Still", "expected_bragg", "expose", "known_background_shot", "simulate_still"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-
-TILE = 16
-"""Side of the tiles that a detector is divided into, pixels."""
-TILES_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,13 @@ class Camera:
         gain: detector units per photon.
         readout_adu: standard deviation of the readout noise, detector units.
         calibration_sd: relative standard deviation of each pixel's own gain; 0 for none.
+        saturation_adu: largest value that the detector writes, detector units; None for no limit.
     """
 
     gain: float = 28.0
     readout_adu: float = 3.0
     calibration_sd: float = 0.0
+    saturation_adu: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +88,6 @@ class Still:
         return tuple(part.reshape(n_slow, n_fast) for part, (n_fast, n_slow) in zip(parts, layout.size, strict=True))
 
 
-def _boxes_only(panel: IntArray, bounds: IntArray, side: int, lattice: IntArray | None = None) -> Shot:
-    """A shot of boxes without data, for `build_scene`."""
-    n, p = len(panel), side * side
-    zeros, index = np.zeros((n, p)), np.zeros((n, 3), np.int64)
-    lattice = np.zeros(n, np.int64) if lattice is None else lattice
-    trusted = np.ones((n, p), dtype=bool)
-    return Shot(
-        panel, bounds, (side, side), zeros, zeros, trusted, np.asarray(1.0), index, np.arange(n), lattice,
-        np.zeros((n, 3)),
-    )  # fmt: skip
-
-
 def expected_bragg(
     parameters: Parameters,
     detector: Detector,
@@ -116,25 +104,29 @@ def expected_bragg(
         scene: further arguments of `bayesbragg.forward.build_scene`, such as ``beam_size_mm``.
     """
     options = replace(options, point_spread=False)
-    layout = PanelLayout.of_sizes(detector.image_size)
-    corners = [
-        (number, f, min(f + TILE, n_fast), s, min(s + TILE, n_slow))
-        for number, (n_fast, n_slow) in enumerate(layout.size.tolist())
-        for s in range(0, n_slow, TILE)
-        for f in range(0, n_fast, TILE)
-    ]
-    tiles = np.array(corners, dtype=np.int64)
-    result = np.zeros(layout.offset[-1])
-    at_once = min(TILES_AT_ONCE, len(tiles))
-    for first in range(0, len(tiles), at_once):
-        part = tiles[first : first + at_once]
-        full = np.concatenate([part, np.repeat(part[:1], at_once - len(part), axis=0)])
-        shot = _boxes_only(full[:, 0], full[:, 1:], TILE)
+    tiles = Tiles.of_detector(detector)
+    result = np.zeros(tiles.n_pixels)
+    for shot, keep in tiles.shots():
         built = build_scene(detector, beam, spectrum, crystals, shot, factors, parameters, options, **scene)
-        photons = np.asarray(expected_photons(parameters, built, options)).reshape(-1, TILE, TILE)[: len(part)]
-        index, inside = layout.box_pixels(part[:, 0], part[:, 1:], (TILE, TILE))
-        result[index[inside]] = photons[inside]
+        tiles.put(result, np.asarray(expected_photons(parameters, built, options)), keep)
     return result
+
+
+def expose(expected: FloatArray, camera: Camera, generator: np.random.Generator | None) -> npt.NDArray[np.int32]:
+    """One image of a counting detector, detector units, from the expected photons of its pixels.
+
+    Args:
+        generator: of the noise; None for an image without noise, the expectation rounded to detector units.
+    """
+    adu = expected * camera.gain
+    if generator is not None:
+        photons = generator.poisson(expected).astype(np.float64)
+        if camera.calibration_sd > 0:
+            photons *= 1.0 + camera.calibration_sd * generator.standard_normal(photons.shape)
+        adu = photons * camera.gain + camera.readout_adu * generator.standard_normal(photons.shape)
+    adu = np.rint(adu)
+    most = np.iinfo(np.int32).max if camera.saturation_adu is None else camera.saturation_adu
+    return np.asarray(np.minimum(adu, most), dtype=np.int32)
 
 
 def simulate_still(
@@ -148,6 +140,7 @@ def simulate_still(
     *,
     background: FloatArray | float = 1.0,
     camera: Camera | None = None,
+    noise: bool = True,
     d_min: float = 2.5,
     box: int = 14,
     seed: int = 0,
@@ -159,6 +152,7 @@ def simulate_still(
         parameters: the truth; orientations turn the crystals' own.
         options: the forward model; 2 x 2 subpixels if not given.
         background: expected photons of each pixel, flat, or the largest value of a `ring_background`.
+        noise: otherwise the image is the expectation times the gain, rounded.
         d_min: resolution limit of the reflections that are predicted, angstrom.
         box: side of the boxes in which spots are measured, pixels.
         seed: of the noise.
@@ -170,10 +164,7 @@ def simulate_still(
     if np.ndim(background) == 0:
         background = ring_background(detector, beam, float(background))
     background = np.asarray(background, dtype=np.float64)
-    photons = generator.poisson(bragg + background).astype(np.float64)
-    if camera.calibration_sd > 0:
-        photons *= 1.0 + camera.calibration_sd * generator.standard_normal(len(photons))
-    adu = np.rint(photons * camera.gain + camera.readout_adu * generator.standard_normal(len(photons)))
+    adu = expose(bragg + background, camera, generator if noise else None)
 
     truth = _moved(parameters, crystals)
     eta = float(np.max(np.asarray(parameters.mosaic.eta_deg))) if options.spread != "none" else 0.0
@@ -184,6 +175,10 @@ def simulate_still(
     predictions = Predictions(
         **{name: np.concatenate([getattr(p, name) for p in found]) for name in Predictions.__dataclass_fields__}
     )
+    if len(predictions) == 0:
+        raise InputError(
+            f"no reflection to {d_min:g} angstrom falls on the detector; check its distance, the wavelength and d_min"
+        )
     lattice = np.repeat(np.arange(len(found)), [len(p) for p in found])
     total, centroid, pixels = _own_photons(
         predictions, lattice, box, detector, beam, spectrum, crystals, factors, parameters, options, **scene
@@ -203,8 +198,7 @@ def simulate_still(
         beam,
         camera.gain,
     )
-    image = adu.astype(np.int32)
-    return Still(detector, camera, image, bragg, background, predictions, lattice, total, centroid, reflections, strong)
+    return Still(detector, camera, adu, bragg, background, predictions, lattice, total, centroid, reflections, strong)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +231,7 @@ def _own_photons(
     bounds, _ = centroid_boxes(predictions.position, layout.size[predictions.panel], side)
     # Copies of the first box fill a bucket, so that stills share compiled programs.
     full = np.concatenate([np.arange(n), np.zeros(bucket_size(n) - n, np.int64)])
-    shot = _boxes_only(predictions.panel[full], bounds[full], side, lattice[full])
+    shot = boxes_only(predictions.panel[full], bounds[full], side, lattice[full])
     built = build_scene(detector, beam, spectrum, crystals, shot, factors, parameters, options, **scene)
     plain = replace(options, diffuse=False, diffuse_stencil=0, complex_factors=False, point_spread=False)
     alone = own_reflections(built, predictions.primitive_index[full], lattice[full])
@@ -285,7 +279,7 @@ def known_background_shot(
     index, inside = layout.box_pixels(panel, bounds, (side, side))
     index, inside = index.reshape(len(rows), -1), inside.reshape(len(rows), -1)
     return replace(
-        _boxes_only(panel, bounds, side, still.lattice[rows]),
+        boxes_only(panel, bounds, side, still.lattice[rows]),
         counts=np.where(inside, still.adu[index] / still.camera.gain, 0.0),
         background=np.where(inside, still.background[index], 0.0),
         trusted=inside,

@@ -10,7 +10,12 @@ from bayesbragg.io.phil import LIVE, load_phil
 from bayesbragg.io.phil.annotated import PROGRAMS, annotated
 from bayesbragg.model.errors import InputError
 
-PROGRAM_NAMES = {"refine": "refine", "stills-process": "stills_process", "geometry-refine": "geometry"}
+PROGRAM_NAMES = {
+    "refine": "refine",
+    "stills-process": "stills_process",
+    "geometry-refine": "geometry",
+    "simulate": "refine",
+}
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -11,6 +11,7 @@ from typing import Any
 from bayesbragg.io.phil.joint_live import JOINT
 from bayesbragg.io.phil.live import LIVE
 from bayesbragg.io.phil.scopes import PREFIX, bare, find, master, nearest, walk_definitions
+from bayesbragg.io.phil.simulate_live import SIMULATE
 from bayesbragg.model.errors import InputError
 
 __all__ = ["PROGRAMS", "annotated"]
@@ -19,6 +20,7 @@ PROGRAMS: dict[str, str] = {
     "refine": "bayesbragg refine",
     "stills-process": "bayesbragg stills-process",
     "geometry-refine": "bayesbragg geometry-refine",
+    "simulate": "bayesbragg simulate",
 }
 _WIDTH = 110
 
@@ -45,6 +47,7 @@ def annotated(program: str, pattern: str = "", *, inert: bool = False) -> str:
         for path, _ in walk_definitions(top)
         if (name := bare(path)) in LIVE or inert
         if program == "geometry-refine" or name not in JOINT
+        if program == "simulate" or name not in SIMULATE
     }
     text = pattern.lower()
     # "eta" means eta_abc rather than betas, if there is such a thing.

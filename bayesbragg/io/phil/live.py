@@ -8,6 +8,7 @@ scope stand bare; those of stills_process as they are written in its files.
 from __future__ import annotations
 
 from bayesbragg.io.phil.joint_live import JOINT
+from bayesbragg.io.phil.simulate_live import SIMULATE
 from bayesbragg.io.phil.stills_live import STILLS
 
 __all__ = ["LIVE"]
@@ -181,4 +182,5 @@ for _name in ("G", "Nabc", "diffuse_sigma", "diffuse_gamma"):
 LIVE["centers.Nvol"] = ("cells", f"prior mean of the block's number of cells, {_RESTRAINT}")
 LIVE["betas.Nvol"] = ("cells^2", f"prior variance of the block's number of cells, {_RESTRAINT}")
 LIVE.update(JOINT)
+LIVE.update(SIMULATE)
 LIVE.update(STILLS)

@@ -27,7 +27,7 @@ def _text(name: str) -> str:
 @lru_cache(maxsize=1)
 def master() -> Any:
     """The tree of all parameters with types and default values, a freephil scope. Not to be changed."""
-    inner = _text("diffbragg") + _text("own") + _text("joint")
+    inner = _text("diffbragg") + _text("own") + _text("joint") + _text("simulate")
     return freephil.parse(input_string=f"{_text('stills')}\n{PREFIX} {{\n{inner}\n}}\n")
 
 
