@@ -14,7 +14,8 @@ from scipy.stats import chi2, kstest
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "inference"))
 from joint_simulation import simulate
 
-from bayesbragg.inference.joint import JointOptions, fit_joint
+from bayesbragg.inference.joint import fit_joint
+from bayesbragg.inference.joint_types import JointOptions
 
 IDENTIFIABLE = 0.5
 """Posterior over prior sd below which a direction counts as told by the data."""

@@ -12,15 +12,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import kurtosis
 
 from bayesbragg.inference.centroid_fit import fit_centroids
 from bayesbragg.inference.centroid_likelihood import CentroidTerm, Spots
-from bayesbragg.inference.joint import JointFit, JointOptions
+from bayesbragg.inference.joint_types import JointFit, JointOptions
 from bayesbragg.io.experiments import read_experiments
 from bayesbragg.model.panel_groups import group_panels
 from bayesbragg.priors.panels import PanelPriors, SharedPrior, shared_prior
 
 CENTROID_OUTLIER = 1 << 17
+N_SPLITS = 6
 
 
 def agreement(one: JointFit, other: JointFit, prior: SharedPrior) -> tuple[float, int]:
@@ -75,25 +77,28 @@ def main(folder: Path) -> None:
     all_rows = np.flatnonzero(kept)
     t = term(all_rows)
     print(f"{len(all_rows)} reflections, {len(t.start)} stills; RMSD x, y at the start (mm):",
-          rmsd(t, t.start, np.zeros(prior.n)).round(4))  # fmt: skip
-    fit, noise = fit_centroids(t, prior, options)
-    print(f"maximum of the density: {fit.status.value}; RMSD {rmsd(t, fit.own[0], fit.shared).round(4)}; {noise}")
-    seconds = time.perf_counter() - clock
-    t2 = term(all_rows)
-    plain, _ = fit_centroids(t2, prior, options, for_rmsd=True)
-    print(f"equal weights: {plain.status.value}; RMSD {rmsd(t2, plain.own[0], plain.shared).round(4)}")
-    print(f"seconds, reading and compilation included: {seconds:.1f}, both {time.perf_counter() - clock:.1f}")
+          rmsd(t, t.start, np.zeros(prior.n)).round(5))  # fmt: skip
+    fit, population = fit_centroids(t, prior, options)
+    print(f"maximum of the density: {fit.status.value}; RMSD {rmsd(t, fit.own[0], fit.shared).round(5)}")
+    print(f"spreads of the run: {population.words()}")
+    z = t.residuals(fit.own[0], fit.shared) / np.sqrt(t.variance)
+    print(f"normalised residuals, radial, transverse, angle: sd {z.std(axis=0).round(3)}, "
+          f"kurtosis {kurtosis(z, axis=0, fisher=False).round(2)}")  # fmt: skip
+    print(f"variances multiplied by {t.dispersion:.3f} because spots of a still err together")
+    print(f"seconds, reading and compilation included: {time.perf_counter() - clock:.1f}")
     n = np.bincount(t.spots.panel, minlength=detector.n_panels)
     sd = fit.standard_errors[: 6 * grouping.n_groups].reshape(-1, 6)
     for label, which in (("30 reflections or more", n >= 30), ("fewer", (n < 30) & (n > 0)), ("none", n == 0)):
         shown = 1e6 * np.median(sd[which, 3:], axis=0)
         print(f"panels with {label}: {which.sum()}; median sd of the shifts x, y, z (um) {shown.round(1)}")
-    for seed in range(3):
+    for seed in range(N_SPLITS):
         half = np.random.default_rng(seed).permutation(len(experiments)) < len(experiments) // 2
         parts = [all_rows[half[table["id"][all_rows]] == h] for h in (True, False)]
-        fits = [fit_centroids(term(rows), prior, options)[0] for rows in parts]
+        terms = [term(rows) for rows in parts]
+        fits = [fit_centroids(x, prior, options)[0] for x in terms]
         chi2, dof = agreement(*fits, prior)
-        print(f"halves, seed {seed}: chi-square {chi2:.1f} for {dof} degrees of freedom ({chi2 / dof:.3f})")
+        print(f"halves, seed {seed}: chi-square {chi2:.1f} for {dof} degrees of freedom ({chi2 / dof:.3f}), dispersions "
+              f"{terms[0].dispersion:.3f}, {terms[1].dispersion:.3f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
     from bayesbragg.inference.communicator import Communicator
-    from bayesbragg.inference.joint import JointState
+    from bayesbragg.inference.joint_types import JointState
     from bayesbragg.io.phil import ResolvedParameters
     from bayesbragg.pipeline.geometry import ShotResult
     from bayesbragg.pipeline.geometry_run import GeometryJob, GeometryResult

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from bayesbragg.diagnostics.figure_style import INK, PANEL_EDGE, PANEL_FACE, RUN_COLOURS, quiet, save
-from bayesbragg.inference.joint import JointFit
+from bayesbragg.inference.joint_types import JointFit
 from bayesbragg.model import Detector
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.priors.panels import SharedPrior

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.inference.joint import JointFit
+from bayesbragg.inference.joint_types import JointFit
 from bayesbragg.priors.panels import SharedPrior
 
 __all__ = ["Direction", "ModeWidth", "identifiability_text", "mode_widths", "weakest_directions"]

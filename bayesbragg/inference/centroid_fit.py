@@ -1,18 +1,18 @@
-"""Joint fits of spot positions, whose spreads are found from the residuals as the fit goes on."""
+"""Joint fits of spot positions, whose spreads are learned from the residuals as the fit goes on."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
-from bayesbragg.inference.centroid_likelihood import CentroidNoise, CentroidTerm
-from bayesbragg.inference.joint import JointFit, JointOptions, fit_joint
+from bayesbragg.inference.centroid_likelihood import CentroidTerm
+from bayesbragg.inference.centroid_noise import Population, first_noise, learn_noise
+from bayesbragg.inference.joint import fit_joint
+from bayesbragg.inference.joint_types import JointFit, JointOptions
+from bayesbragg.inference.schur import Blocks, solve_scaled
 from bayesbragg.priors.panels import SharedPrior
 
-__all__ = ["fit_centroids"]
+__all__ = ["dispersion", "fit_centroids"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,70 +22,69 @@ def fit_centroids(
     prior: SharedPrior,
     options: JointOptions | None = None,
     *,
-    rounds: int = 6,
-    for_rmsd: bool = False,
-) -> tuple[JointFit, CentroidNoise]:
-    """Joint fit of positions, with spreads that the residuals themselves tell.
+    rounds: int = 20,
+    steps: int = 3,
+    tolerance: float = 1.0,
+) -> tuple[JointFit, Population]:
+    """Joint fit of positions, with spreads of every still that the residuals themselves tell.
 
-    After each fit the spreads are set to what the residuals show, with the degrees of freedom that the stills' own
-    numbers took; the next fit starts where the last one ended. The first spreads are those of the start.
+    Spreads and positions are improved in turn; the fit that is returned is the optimum for the last spreads, which
+    `term.noise` holds, with the `dispersion` of the stills' scores.
 
     Args:
-        rounds: fits, each with its own spreads.
-        for_rmsd: one more fit with equal weights (see `CentroidTerm.set_equal_weights`).
+        rounds: fits at most, each with its own spreads.
+        steps: steps of expectation and maximisation between two fits.
+        tolerance: change of the target from one fit to the next below which the spreads count as found.
     """
+    n = len(term.start)
     shared = np.where(prior.free, prior.mean, 0.0)
-    term.set_noise(_noise_of(term, term.start, shared))
-    fit: JointFit | None = None
-    for i in range(max(rounds, 1)):
-        if i:
-            term.set_noise(_noise_of(term, term.start, shared))
+    noise, population = first_noise(term.statistics(term.start, shared))
+    before = np.inf
+    for _ in range(max(rounds, 1)):
+        for _ in range(steps):
+            noise, population = learn_noise(term.statistics(term.start, shared), noise, population, n)
+            term.set_noise(noise)
         fit = fit_joint([term], prior, options, shared=shared)
         term.start, shared = fit.own[0], fit.shared
-    if for_rmsd:
-        term.set_equal_weights()
-        fit = fit_joint([term], prior, options, shared=shared)
-    assert fit is not None
-    return fit, term.noise
+        if abs(before - fit.target) < tolerance:
+            break
+        before = fit.target
+    term.set_noise(noise, max(1.0, dispersion(term.linearize(term.start, shared), prior)))
+    fit = fit_joint([term], prior, options, shared=shared)
+    term.start = fit.own[0]
+    return fit, population
 
 
-def _noise_of(term: CentroidTerm, own: FloatArray, shared: FloatArray) -> CentroidNoise:
-    """Spreads by weighted moments of the residuals; bandwidth by their correlation with the angle."""
-    r = term.residuals(own, shared)
-    left = max(1.0 - own.size / (3.0 * len(r)), 0.1)
-    old = term.noise
-    band = (old.bandwidth * term.tangent) ** 2
-    total = old.mosaic**2 + (old.block / term.q) ** 2 + band
-    # d(radial residual)/d(share) for every spot: the shift that a whole share of the angle would make.
-    step = 0.05
-    term.data, kept = replace(term.data, share=term.data.share + step), term.data
-    slope = (term.residuals(own, shared)[:, 0] - r[:, 0]) / step
-    term.data = kept
-    weight = 1.0 / np.asarray(kept.variance)[:, 0]
-    change = slope * term.tangent**2 / total
-    squared = old.bandwidth**2 - float(np.sum(weight * change * r[:, 0]) / np.sum(weight * change**2))
-    bandwidth = float(np.sqrt(max(squared, 0.0)))
-    stated = term.spots.variance_mm2.mean(axis=1)
-    radial = _components(r[:, 0] ** 2 / left, np.stack([stated, term.lever_mm**2], axis=-1))
-    around = float(np.mean(r[:, 1] ** 2 / stated) / left)
-    angle = _components(
-        np.maximum(r[:, 2] ** 2 / left - (bandwidth * term.tangent) ** 2, 0.0),
-        np.stack([np.ones(len(r)), term.q**-2.0], axis=-1),
-    )
-    return CentroidNoise(
-        radial_factor=float(max(radial[0], 1e-3)),
-        transverse_factor=max(around, 1e-3),
-        radial_band=float(np.sqrt(radial[1])),
-        mosaic=float(np.sqrt(max(angle[0], 1e-12))),
-        block=float(np.sqrt(angle[1])),
-        bandwidth=bandwidth,
-    )
+def dispersion(blocks: list[Blocks], prior: SharedPrior) -> float:
+    """By how much the stills' scores scatter more than independent residuals would, as a factor of variance.
+
+    Neighbouring spots of a still err together (all that the model leaves out of one crystal or one pulse), so that they
+    tell less of their panel than as many independent spots. Stills are independent of each other: where the model
+    holds, the scores of the panels, each still's own numbers eliminated, have the sum of the Schur complements as their
+    covariance. The factor is the mean ratio of the two over the directions of which the data tell more than the prior
+    (the magnitude adjustment of composite likelihoods: Pauli, Racugno, Ventura 2011).
+
+    Args:
+        blocks: of every still at the optimum.
+    """
+    free = prior.free
+    root = np.linalg.cholesky(_scaled(prior.covariance()[np.ix_(free, free)]))
+    width = np.sqrt(np.diag(prior.covariance())[free])
+    information = np.zeros((prior.n, prior.n))
+    scores = np.zeros((len(blocks), prior.n))
+    for b, score in zip(blocks, scores, strict=True):
+        solved = solve_scaled(b.curvature, np.concatenate([b.cross, b.gradient[:, None]], axis=1))
+        information[np.ix_(b.index, b.index)] += b.shared_curvature - b.cross.T @ solved[:, :-1]
+        score[b.index] = b.shared_gradient - b.cross.T @ solved[:, -1]
+    whiten = width[:, None] * root
+    values, vectors = np.linalg.eigh(whiten.T @ information[np.ix_(free, free)] @ whiten)
+    told = values > 1.0
+    if len(blocks) < 2 or not told.any():
+        return 1.0
+    along = (scores - scores.mean(axis=0))[:, free] @ whiten @ vectors[:, told]
+    return float(np.mean(np.sum(along**2, axis=0) / values[told]) * len(blocks) / (len(blocks) - 1))
 
 
-def _components(squares: FloatArray, terms: FloatArray) -> FloatArray:
-    """Non-negative coefficients c with squares ~ terms c, each weighted by the inverse square of its expectation."""
-    coefficients = np.array([np.mean(squares / terms[:, 0]), 0.0])
-    for _ in range(20):
-        expected = np.maximum(terms @ coefficients, 1e-12 * squares.mean())
-        coefficients, _ = nnls(terms / expected[:, None], squares / expected)
-    return np.asarray(coefficients)
+def _scaled(covariance: FloatArray) -> FloatArray:
+    width = np.sqrt(np.diag(covariance))
+    return np.asarray(covariance / np.outer(width, width))

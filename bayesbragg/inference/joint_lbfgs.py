@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from bayesbragg.inference.communicator import Communicator, OneProcess
-from bayesbragg.inference.joint import Iteration, JointFit, JointOptions, JointState, Term, fit_joint
+from bayesbragg.inference.joint import fit_joint
+from bayesbragg.inference.joint_types import Iteration, JointFit, JointOptions, JointState, Term
 from bayesbragg.model.fit import FitStatus
 from bayesbragg.priors.panels import SharedPrior
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from bayesbragg.forward import Parameters
 from bayesbragg.inference.communicator import Communicator
-from bayesbragg.inference.joint import JointFit, JointState, Term, fit_joint
+from bayesbragg.inference.joint import fit_joint
 from bayesbragg.inference.joint_lbfgs import fit_lbfgs
+from bayesbragg.inference.joint_types import Iteration, JointFit, JointState, Term
 from bayesbragg.io.experiments import read_experiments
 from bayesbragg.io.geometry_results import read_arrays, write_arrays
 from bayesbragg.model import Detector
@@ -228,8 +229,6 @@ class _StateKeeper:
         write_arrays(self.path, {**arrays, "mark": np.array(self.mark)})
 
     def load(self, terms: Sequence[Term]) -> JointState | None:
-        from bayesbragg.inference.joint import Iteration
-
         found = read_arrays(self.path)
         if found is None or str(found.get("mark")) != self.mark:
             return None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayesbragg.inference.joint import JointOptions
+from bayesbragg.inference.joint_types import JointOptions
 from bayesbragg.io.panel_groups import read_panel_groups
 from bayesbragg.io.phil import ResolvedParameters
 from bayesbragg.model import Detector

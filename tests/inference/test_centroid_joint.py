@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from bayesbragg.inference.centroid_fit import fit_centroids
-from bayesbragg.inference.centroid_likelihood import CentroidNoise, CentroidPriors, CentroidTerm, Spots
-from bayesbragg.inference.joint import JointOptions, fit_joint
+from bayesbragg.inference.centroid_likelihood import CentroidPriors, CentroidTerm, Spots
+from bayesbragg.inference.centroid_noise import CentroidNoise, NoiseStatistics, first_noise, learn_noise
+from bayesbragg.inference.joint import fit_joint
+from bayesbragg.inference.joint_types import JointOptions
 from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.model.panel_groups import PanelGrouping, group_panels
 from bayesbragg.pipeline.geometry import moved_detector
@@ -105,7 +110,7 @@ def simulated(
 
 def test_gradient_equals_finite_differences() -> None:
     term, prior, _, truth = simulated(1, n_stills=2, n_spots=10)
-    term.set_noise(CentroidNoise(1.1, 0.9, 1e-3, 1e-3, 1e-4, 1e-3))
+    term.set_noise(CentroidNoise(1.1, 0.9, 1e-3, 1e-4, 1e-3))
     generator = np.random.default_rng(0)
     own = term.start + 1e-4 * generator.standard_normal(term.start.shape)
     value, g, gs = term.value_and_grad(own, truth)
@@ -138,8 +143,49 @@ def test_sixty_four_panels_with_error_bars_that_hold() -> None:
 @pytest.mark.slow
 def test_spreads_are_found_from_the_residuals() -> None:
     term, prior, _, _ = simulated(5)
-    term.set_noise(CentroidNoise(3.0, 3.0, 0.0, 3e-3))
-    _, noise = fit_centroids(term, prior, JointOptions(tolerance=0.1))
-    assert noise.transverse_factor == pytest.approx(1.0, abs=0.15)
-    assert noise.mosaic == pytest.approx(NOISE.mosaic, rel=0.15)
-    assert noise.bandwidth < 1e-3
+    _, population = fit_centroids(term, prior, JointOptions(tolerance=0.1))
+    _, transverse, mosaic, _, bandwidth = np.exp(population.mean)
+    assert transverse == pytest.approx(1.0, abs=0.1)
+    # A narrow band and a smaller factor give the same radial spread as the true ones.
+    assert np.mean(term.variance[:, 0]) == pytest.approx(SD_MM**2, rel=0.1)
+    assert mosaic == pytest.approx(NOISE.mosaic, rel=0.15)
+    assert bandwidth < 1e-3
+    # All stills have the same spreads here.
+    assert np.exp(population.width[1]) < 1.2
+    assert 0.5 < term.dispersion < 1.3
+
+
+def test_spreads_of_every_still_and_of_their_run() -> None:
+    """Residuals drawn from the model itself, with log-normal spreads: the run's median and width come back."""
+    generator = np.random.default_rng(2)
+    n_stills, n_spots = 150, 40
+    still = np.repeat(np.arange(n_stills), n_spots)
+    n = len(still)
+    q = generator.uniform(0.1, 0.4, n)
+    tangent, stated = 0.65 * q, np.full(n, 0.03**2)
+    about = NoiseStatistics(
+        *(jnp.asarray(a) for a in (still, tangent, q, stated, np.full(n, 200.0), np.zeros((n, 3, 3))))
+    )
+    log_median = np.log([0.5, 0.8, 5e-4, 1e-5, 1.5e-3])
+    true = np.exp(log_median + np.array([0.05, 0.5, 0.6, 0.05, 0.3]) * generator.standard_normal((n_stills, 5)))
+    radial, transverse, mosaic, block, bandwidth = true[still].T
+    wavelength = bandwidth * tangent * generator.standard_normal(n)
+    angle = wavelength + np.hypot(mosaic, block / q) * generator.standard_normal(n)
+    # Another wavelength shifts the spot away from where a turn would have put it.
+    r = np.stack(
+        [
+            -200.0 * wavelength + radial * 0.03 * generator.standard_normal(n),
+            transverse * 0.03 * generator.standard_normal(n),
+            angle,
+        ],
+        axis=-1,
+    )
+    data = replace(about, squares=jnp.asarray(np.einsum("ra,rb->rab", r, r)))
+    noise, population = first_noise(data)
+    for _ in range(40):
+        noise, population = learn_noise(data, noise, population, n_stills)
+    found = noise.matrix(n_stills)
+    for i, least in ((1, 0.97), (2, 0.8), (4, 0.6)):
+        assert population.mean[i] == pytest.approx(log_median[i], abs=0.15)
+        assert population.width[i] == pytest.approx([0.05, 0.5, 0.6, 0.05, 0.3][i], abs=0.12)
+        assert np.corrcoef(np.log(found[:, i]), np.log(true[:, i]))[0, 1] > least

@@ -14,8 +14,9 @@ from inference.joint_simulation import PANELS, JointData, simulate
 
 from bayesbragg.inference import pixel_term
 from bayesbragg.inference.communicator import LocalProcesses
-from bayesbragg.inference.joint import JointFit, JointOptions, JointState, evaluate, fit_joint
+from bayesbragg.inference.joint import evaluate, fit_joint
 from bayesbragg.inference.joint_lbfgs import fit_lbfgs
+from bayesbragg.inference.joint_types import JointFit, JointOptions, JointState
 from bayesbragg.inference.schur import back_substitute, own_covariance, reduce_blocks
 from bayesbragg.model.errors import InputError
 from bayesbragg.priors.panels import LevelWidths, PanelPriors, shared_prior
