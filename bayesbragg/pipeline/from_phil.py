@@ -67,6 +67,7 @@ def _counts(p: ResolvedParameters) -> CountSettings:
         gain=p.refiner.adu_per_photon,
         sigma_readout_adu=p.refiner.sigma_r,
         sigma_gain=p.sigma_gain,
+        outlier_fraction=p.outlier_fraction,
         mask=p.path(p.refiner.mask),
         hot_pixels=p.path(p.roi.hotpixel_mask),
         dark_rms=p.use_perpixel_dark_rms,
@@ -142,6 +143,7 @@ def _spectrum(p: ResolvedParameters) -> SpectrumSettings:
 def _factors(p: ResolvedParameters) -> FactorSettings:
     scope = p.simulator.structure_factors
     return FactorSettings(
+        intensities=p.intensities,
         mtz=p.path(scope.mtz_name),
         columns=scope.mtz_column,
         pdb=p.path(scope.from_pdb.name),

@@ -19,7 +19,7 @@ from bayesbragg.forward.closed import ClosedScene, closed_photons
 from bayesbragg.forward.closed_support import closed_unavailable
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.likelihood import LikelihoodName
-from bayesbragg.model import Shot
+from bayesbragg.inference.pixels import Pixels
 from bayesbragg.model.errors import InputError
 from bayesbragg.priors import Layout
 
@@ -77,16 +77,16 @@ def form_density(
     scene: Scene,
     parameters: Parameters,
     options: Options,
-    shot: Shot,
+    pixels: Pixels,
     layout: Layout,
     base: Parameters,
     likelihood: LikelihoodName,
 ) -> LogDensity:
     """The log density with that lattice sum; lists of reflections are laid around ``parameters``."""
     if not form.closed:
-        return LogDensity(expected_photons, scene, options, shot, layout, base, likelihood)
+        return LogDensity(expected_photons, scene, options, pixels, layout, base, likelihood)
     closed = prepare_closed(parameters, scene, options, WIDE)
-    return LogDensity(closed_photons, closed, options, shot, layout, base, likelihood)
+    return LogDensity(closed_photons, closed, options, pixels, layout, base, likelihood)
 
 
 def form_holds(form: LatticeForm, parameters: Parameters, density: LogDensity, options: Options) -> bool:

@@ -254,6 +254,9 @@ def load_factors(settings: FactorSettings, group: str, wavelength_A: float) -> S
     Raises:
         InputError: no source, or one that cannot be read or does not fit.
     """
+    if settings.intensities == "wilson":
+        # The amplitude is put in box by box (`bayesbragg.pipeline.pixel_model`).
+        return StructureFactors(np.zeros((1, 3), dtype=np.int64), np.zeros(1), default_F=1.0)
     symmetry: SpaceGroup = lookup_space_group(settings.space_group or group)
     if settings.mtz is not None:
         return read_mtz(settings.mtz, settings.columns, space_group=symmetry, default_F=settings.default_F)
@@ -269,7 +272,7 @@ def load_factors(settings: FactorSettings, group: str, wavelength_A: float) -> S
         )
     raise InputError(
         "no structure factors: set simulator.structure_factors.mtz_name (and mtz_column), or "
-        "simulator.structure_factors.from_pdb.name"
+        "simulator.structure_factors.from_pdb.name, or intensities=wilson to do without"
     )
 
 

@@ -12,12 +12,14 @@ import numpy.typing as npt
 from bayesbragg.forward import Options, Parameters, Scene, window_holds
 from bayesbragg.forward.centroid import own_reflection_centroids
 from bayesbragg.forward.rotations import misorientation
+from bayesbragg.inference.box_likelihood import Fitted
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.map import MapOptions, fit_map
 from bayesbragg.model import Crystal, Detector, Shot, StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.pipeline.lattice_form import LatticeForm, choose_form, form_density, form_holds, judged
+from bayesbragg.pipeline.pixel_model import on_own_reflection, pixels_of, unknown_intensities
 from bayesbragg.pipeline.settings import RefineSettings, StartValues
 from bayesbragg.pipeline.still import Still
 from bayesbragg.pipeline.still_model import model_options, still_scene
@@ -66,6 +68,8 @@ class Refined:
         crystals, detector: refined models.
         centroid_px: model centroid of each box's own reflection, fast and slow, ``(n_boxes, 2)``.
         predicted: whether the model puts photons there, ``(n_boxes,)``.
+        intensity, intensity_sd: of each box's reflection relative to its expectation, with its standard deviation at
+            these parameters, ``(n_boxes,)``; 1 and 0 where intensities are known.
     """
 
     prepared: Prepared
@@ -76,6 +80,8 @@ class Refined:
     detector: Detector
     centroid_px: FloatArray
     predicted: npt.NDArray[np.bool_]
+    intensity: FloatArray
+    intensity_sd: FloatArray
 
 
 def prepare(
@@ -116,6 +122,9 @@ def prepare(
     shot = replace(shot, lattice=_lattices(still, shot), gain_sd=settings.counts.sigma_gain)
     if settings.max_lattices is not None:
         shot = shot.select(shot.lattice < len(crystals))
+    if settings.factors.intensities == "wilson":
+        own = on_own_reflection(shot, still.detector, still.experiments[0].beam, crystals)
+        shot = replace(shot, trusted=shot.trusted & own)
     if shot.n_boxes < settings.min_boxes:
         raise InputError(
             f"{still.tag}: {shot.n_boxes} usable boxes, fewer than min_spot = {settings.min_boxes} ({report.summary()})"
@@ -129,9 +138,10 @@ def prepare(
     layout, base = make_layout(priors, first, constraint)
     options = model_options(settings.model, base, still, layout)
     padded = shot.padded()
-    scene = still_scene(still, crystals, padded, factors, base, options, settings.model, laue_rotations)
+    scene = _scene(still, crystals, padded, factors, base, options, settings, laue_rotations)
+    pixels = pixels_of(padded, report, settings, crystals)
     form = choose_form(settings.model.forward, options)
-    density = form_density(form, scene, base, options, padded, layout, base, settings.likelihood)
+    density = form_density(form, scene, base, options, pixels, layout, base, settings.likelihood)
     return Prepared(replace(still, experiments=still.experiments[: len(crystals)]), shot, report, options, scene,
                     density, layout, base, form)  # fmt: skip
 
@@ -167,16 +177,16 @@ def around(
     """
     layout = prepared.layout.with_start(values)
     parameters = _numpy(layout.place(np.asarray(layout.start), prepared.base))
-    scene, shot = prepared.scene, prepared.shot.padded()
+    scene, pixels = prepared.scene, prepared.density.problem.pixels
     if window_holds(parameters, scene):
         density = prepared.density.with_layout(layout)
         if form_holds(prepared.form, parameters, density, prepared.options):
             return replace(prepared, density=density, layout=layout)
     else:
         still = prepared.still
-        scene = still_scene(still, still.crystals, shot, factors, parameters, prepared.options, settings.model,
-                            laue_rotations)  # fmt: skip
-    density = form_density(prepared.form, scene, parameters, prepared.options, shot, layout, prepared.base,
+        scene = _scene(still, still.crystals, prepared.shot.padded(), factors, parameters, prepared.options, settings,
+                       laue_rotations)  # fmt: skip
+    density = form_density(prepared.form, scene, parameters, prepared.options, pixels, layout, prepared.base,
                            settings.likelihood)  # fmt: skip
     return replace(prepared, scene=scene, density=density, layout=layout)
 
@@ -211,6 +221,23 @@ def fit_prepared(
         fit = replace(again, start_target=fit.start_target, evaluations=fit.evaluations + again.evaluations,
                       iterations=fit.iterations + again.iterations, seconds=fit.seconds + again.seconds)  # fmt: skip
     return prepared, fit
+
+
+def _scene(
+    still: Still,
+    crystals: tuple[Crystal, ...],
+    shot: Shot,
+    factors: StructureFactors,
+    parameters: Parameters,
+    options: Options,
+    settings: RefineSettings,
+    laue_rotations: FloatArray | None,
+) -> Scene:
+    """The scene of a padded shot about parameters."""
+    scene = still_scene(still, crystals, shot, factors, parameters, options, settings.model, laue_rotations)
+    if settings.factors.intensities == "wilson":
+        return unknown_intensities(scene, shot, crystals)
+    return scene
 
 
 def _from_there(priors: Priors) -> Priors:
@@ -261,7 +288,9 @@ def _start(values: StartValues, cell: FloatArray, n_lattices: int) -> Parameters
 
 def _finish(prepared: Prepared, fit: Fit, parameters: Parameters) -> Refined:
     shot, still = prepared.shot, prepared.still
-    bragg = np.asarray(prepared.density.bragg(fit.x), dtype=np.float64)[: shot.n_boxes]
+    shown = Fitted(*(np.asarray(a, dtype=np.float64)[: shot.n_boxes] for a in prepared.density.fitted(fit.x)))
+    if prepared.density.problem.pixels.planes is not None:
+        prepared = replace(prepared, shot=replace(shot, background=shown.background))
     padded = shot.padded()
     hkl = np.rint(padded.miller_index @ still.crystals[0].to_primitive.T).astype(np.int64)
     centroid, photons = own_reflection_centroids(
@@ -280,5 +309,5 @@ def _finish(prepared: Prepared, fit: Fit, parameters: Parameters) -> Refined:
             detector.origin_mm + np.array([0.0, 0.0, shift_mm]), detector.fast, detector.slow
         )
     n = shot.n_boxes
-    return Refined(prepared, fit, parameters, bragg, crystals, detector, centroid[:n],
-                   np.isfinite(centroid[:n, 0]) & (photons[:n] > 0))  # fmt: skip
+    return Refined(prepared, fit, parameters, shown.bragg, crystals, detector, centroid[:n],
+                   np.isfinite(centroid[:n, 0]) & (photons[:n] > 0), shown.intensity, shown.intensity_sd)  # fmt: skip

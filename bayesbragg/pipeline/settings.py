@@ -31,6 +31,7 @@ class CountSettings:
         gain: detector units (ADU) per photon.
         sigma_readout_adu: standard deviation of the readout noise, detector units.
         sigma_gain: relative calibration error of a pixel's gain (standard deviation).
+        outlier_fraction: of the pixels that show something else than the model; 0 for none.
         mask: file of good pixels (True = good), or None.
         hot_pixels: file of bad pixels (True = bad), or None.
         dark_rms: take the readout noise of each pixel from the image file.
@@ -41,6 +42,7 @@ class CountSettings:
     gain: float = 1.0
     sigma_readout_adu: float = 3.0
     sigma_gain: float = 0.0
+    outlier_fraction: float = 0.0
     mask: Path | None = None
     hot_pixels: Path | None = None
     dark_rms: bool = False
@@ -81,6 +83,8 @@ class FactorSettings:
     """Where the structure factors come from.
 
     Attributes:
+        intensities: ``known`` from one of the sources below, or one unknown number per reflection with Wilson's prior
+            (``wilson``), which needs none.
         mtz: MTZ file; columns: its labels, such as ``I(+),SIGI(+),I(-),SIGI(-)``.
         pdb: coordinates to compute them from, where there is no MTZ.
         d_min, d_max: resolution limits of computed ones, angstrom.
@@ -90,6 +94,7 @@ class FactorSettings:
         space_group: replaces the crystal's own, or None.
     """
 
+    intensities: Literal["known", "wilson"] = "known"
     mtz: Path | None = None
     columns: str | None = None
     pdb: Path | None = None
@@ -182,7 +187,8 @@ class RefineSettings:
 
     Attributes:
         counts, boxes, spectrum, factors, model, start: see their classes.
-        background: planes by Poisson likelihood (``poisson``) or the classic ones (``classic``).
+        background: planes by Poisson likelihood (``poisson``), the classic ones (``classic``), or planes that are
+            inferred with the rest, with a prior from the pixels around the box (``inferred``).
         likelihood: of a pixel.
         priors: what varies, and what is believed of it.
         fit: how the optimum is searched.
@@ -199,7 +205,7 @@ class RefineSettings:
     factors: FactorSettings = field(default_factory=FactorSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     start: StartValues = field(default_factory=StartValues)
-    background: Literal["poisson", "classic"] = "poisson"
+    background: Literal["poisson", "classic", "inferred"] = "poisson"
     likelihood: LikelihoodName = "gaussian"
     priors: Priors = field(default_factory=default_priors)
     fit: MapOptions = field(default_factory=MapOptions)

@@ -167,6 +167,8 @@ def poisson_planes(
     settings: BoxSettings,
     readout_sd: float | npt.NDArray[np.generic] = 0.0,
     gain: float = 1.0,
+    *,
+    around: bool = False,
 ) -> Planes:
     """Fit the background of every box.
 
@@ -181,6 +183,7 @@ def poisson_planes(
         settings: padding, least number of pixels, largest misfit.
         readout_sd: readout noise, photons, a number or flat ``(n_pixels,)``.
         gain: units of ``photons`` per photon.
+        around: leave out the pixels of the box itself.
 
     Returns:
         The planes, in photons.
@@ -192,6 +195,10 @@ def poisson_planes(
     index, inside = index.reshape(n, -1), inside.reshape(n, -1)
     counts = photons[index].astype(float) / gain
     usable = inside & trusted[index] & np.isfinite(counts)
+    if around:
+        s, f = np.indices(shape).reshape(2, 1, -1)
+        first = bounds - padded[:, [0, 0, 2, 2]]
+        usable &= ~((f >= first[:, :1]) & (f < first[:, 1:2]) & (s >= first[:, 2:3]) & (s < first[:, 3:]))
     counts = np.where(usable, counts, 0.0)
     sd = np.asarray(readout_sd, dtype=float)
     variance = np.broadcast_to(sd**2 if sd.ndim == 0 else sd[index] ** 2, counts.shape)

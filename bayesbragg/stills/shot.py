@@ -121,8 +121,9 @@ def make_shot(
         sigma_readout_adu: standard deviation of the readout noise, detector units.
         mask: True for good pixels, panels as in ``image``.
         dark_rms_adu: standard deviation of the readout noise of each pixel, detector units, instead of one number.
-        background: ``poisson`` or ``classic``. With ``classic``, pixels that lie below zero by more than the readout
-            variance are not trusted either.
+        background: ``poisson`` or ``classic``; or ``inferred``, which is ``poisson`` without the pixels of the box
+            itself: a prior for planes that are inferred from those. With ``classic``, pixels that lie below zero by
+            more than the readout variance are not trusted either.
         background_mask: True for pixels that hold background only, panels as in ``image``.
         beam: needed by ``roi.deltaQ``, and by resolution ranges where reflections have no ``rlp``.
         other_spots: panel ``(m,)`` and fast, slow position ``(m, 2)`` of further known or predicted spots, which are
@@ -136,8 +137,8 @@ def make_shot(
         InputError: missing columns, arrays that do not fit the detector, or no usable box.
     """
     settings = settings or BoxSettings()
-    if background not in ("poisson", "classic"):
-        raise InputError(f"background={background}: expected poisson or classic")
+    if background not in ("poisson", "classic", "inferred"):
+        raise InputError(f"background={background}: expected poisson, classic or inferred")
     if not gain > 0:
         raise InputError(f"gain={gain}: expected detector units per photon, above 0")
     if len(reflections) == 0:
@@ -189,8 +190,9 @@ def make_shot(
         rows = rows[width[rows].min(axis=1) > 0]
         if len(rows):
             planes = _our_planes(
-                pixels, usable, layout, rows, panel, position, bounds, side, other_spots, settings, readout, gain
-            )
+                pixels, usable, layout, rows, panel, position, bounds, side, other_spots, settings, readout, gain,
+                around=background == "inferred",
+            )  # fmt: skip
             tilt[rows], covariance[rows], verdict[rows] = planes.tilt, planes.covariance, planes.reason
             quality[:, rows] = planes.spot_radius, planes.reduced_chi_square, planes.misfit
     for why in BoxReason:
@@ -219,7 +221,7 @@ def make_shot(
     plane = np.where(inside, tilt[:, :1] * fast + tilt[:, 1:2] * slow + tilt[:, 2:], 0.0)
     if background == "classic":
         trusted &= counts + sd**2 >= 0
-    if background == "poisson" or settings.skip_roi_with_negative_bg:
+    if background != "classic" or settings.skip_roi_with_negative_bg:
         trusted &= plane >= 0
     if settings.filter_bright_peaks is not None and np.any(rules.open):
         peak = np.max(np.where(trusted, counts, -np.inf), axis=1)
@@ -267,6 +269,8 @@ def _our_planes(
     settings: BoxSettings,
     readout: float | FloatArray,
     gain: float,
+    *,
+    around: bool,
 ) -> Planes:
     """Likelihood planes of the boxes in ``rows``, clear of their own, of unboxed and of further spots."""
     rest = np.setdiff1d(np.flatnonzero(np.all(np.isfinite(position), axis=1)), rows)
@@ -288,4 +292,5 @@ def _our_planes(
         settings,
         readout,
         gain,
+        around=around,
     )

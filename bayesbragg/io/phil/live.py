@@ -129,7 +129,9 @@ LIVE: dict[str, tuple[str, str]] = {
     # --- ours
     "likelihood": ("", "of a pixel: gaussian (variance model + readout^2), poisson, or their convolution"),
     "sigma_gain": ("", "relative calibration error of a pixel's gain; adds (sigma_gain model)^2 to its variance"),
-    "background": ("", "planes by Poisson likelihood, robust at low counts, or the classic ones"),
+    "outlier_fraction": ("", "of pixels that show something else, such as zingers (docs/models.md)"),
+    "background": ("", "planes by Poisson likelihood, the classic ones, or inferred with the rest (docs/models.md)"),
+    "intensities": ("", "known structure factors, or one unknown intensity per reflection (docs/models.md)"),
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
     "forward": ("", "lattice sum: closed form where it is accurate, always, or the exact sum (docs/refine.md)"),
     "inference": ("", "what is computed of the posterior; only map"),
