@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "pred-offsets": Command("bayesbragg.cli.pred_offsets", "the same against resolution, for one run or several"),
     "posterior": Command("bayesbragg.cli.posterior", "error bars and full posteriors of refined shots"),
     "report": Command("bayesbragg.cli.report", "one HTML page about a run, finished or under way"),
+    "show": Command("bayesbragg.cli.show", "print what files hold, and draw them"),
     "simulate": Command("bayesbragg.cli.simulate", "make images of known truth"),
     "phil": Command("bayesbragg.cli.phil", "print a command's parameters with defaults, units and meanings"),
     "completion": Command("bayesbragg.cli.completion", "print a script that completes words in your shell"),

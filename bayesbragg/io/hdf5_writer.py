@@ -1,8 +1,9 @@
 """Writing images as HDF5 with geometry and spectra inside, in the layout that nanoBragg gave them.
 
-`bayesbragg.io.hdf5_images` reads them back, DIALS through dxtbx's class for attribute geometry, and h5py as they stand:
-``images`` is ``(n_images, n_panels, slow, fast)``, ``wavelengths`` (angstrom) and ``spectrum`` (photons) have one row
-per image, or are one spectrum for all. Further arrays, such as the truth of a simulation, lie in a group of their own.
+`bayesbragg.io.hdf5_images` reads them back, and so does h5py as they stand; DIALS finds the same pixels through a NeXus
+view (`bayesbragg.io.nexus_writer`) where the beam travels along the laboratory's -z, as NeXus has it. ``images`` is
+``(n_images, n_panels, slow, fast)``, ``wavelengths`` (angstrom) and ``spectrum`` (photons) have one row per image, or
+are one spectrum for all. Further arrays, such as the truth of a simulation, lie in a group of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from bayesbragg.io.detectors import detector_to_document
 from bayesbragg.io.files import atomic_path
+from bayesbragg.io.nexus_writer import add_nexus_view
 from bayesbragg.model import Beam, Detector, Spectrum
 from bayesbragg.model.errors import InputError
 
@@ -38,6 +40,13 @@ class ImageFile:
                 shape = (self._n_images, spectrum.n_channels) if self._n_images > 1 else (spectrum.n_channels,)
                 self._file.create_dataset(name, shape, np.float64, track_times=False)
             self._file[name][(index,) if self._n_images > 1 else ...] = values
+
+    def spectra(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Wavelengths and photons of all images, ``(n_images, n_channels)`` each, or None if none were stored."""
+        if "spectrum" not in self._file:
+            return None
+        waves, photons = (np.reshape(self._file[n][()], (self._n_images, -1)) for n in ("wavelengths", "spectrum"))
+        return waves, photons
 
     def put_group(self, name: str, arrays: Mapping[str, npt.ArrayLike]) -> None:
         """Store further arrays."""
@@ -82,7 +91,10 @@ def image_file(
         )
         images.attrs["dxtbx_detector_string"] = repr(_plain(detector_to_document(detector)))
         images.attrs["dxtbx_beam_string"] = repr(_beam_literal(beam))
-        yield ImageFile(file, n_images)
+        made = ImageFile(file, n_images)
+        yield made
+        if np.allclose(beam.direction, (0.0, 0.0, -1.0), atol=1e-6):
+            add_nexus_view(file, detector, beam, made.spectra())
 
 
 def _beam_literal(beam: Beam) -> dict[str, Any]:

@@ -14,12 +14,11 @@ import gemmi
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.io.files import atomic_path
 from bayesbragg.io.symmetry import SpaceGroup, lookup_space_group, space_group_from_hall
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.structure_factors import StructureFactors
 
-__all__ = ["expand_to_p1", "read_mtz", "read_mtz_symmetry", "structure_factors_from_arrays", "write_mtz"]
+__all__ = ["expand_to_p1", "mtz_space_group", "open_mtz", "read_mtz", "structure_factors_from_arrays"]
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +176,8 @@ def _check_cell(path: Path, own: gemmi.UnitCell, crystal: npt.ArrayLike | None) 
         logger.warning("%s: cell %s, the crystal's is %s", path, *shown)
 
 
-def _opened(path: Path) -> gemmi.Mtz:
+def open_mtz(path: Path) -> gemmi.Mtz:
+    """The whole file, as gemmi has it; raises `InputError` where it is missing or damaged."""
     if not path.is_file():
         raise InputError(f"{path}: no such MTZ file; check the name and the working directory")
     try:
@@ -192,21 +192,11 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: not a readable MTZ file ({' '.join(str(error).split())}); write it again")
 
 
-def _space_group(path: Path, mtz: gemmi.Mtz) -> SpaceGroup:
+def mtz_space_group(path: Path, mtz: gemmi.Mtz) -> SpaceGroup:
+    """The space group that the file states; raises `InputError` without one that is known."""
     if mtz.spacegroup is None:
         raise InputError(f"{path}: the file states no space group that is known; write it again with one")
     return space_group_from_hall(mtz.spacegroup.hall)
-
-
-def read_mtz_symmetry(path: str | Path) -> tuple[npt.NDArray[np.float64], SpaceGroup]:
-    """Unit cell (angstrom, degree), ``(6,)``, and space group that an MTZ file states.
-
-    Raises:
-        InputError: a missing or damaged file, or no space group that is known.
-    """
-    path = Path(path)
-    mtz = _opened(path)
-    return np.array(mtz.cell.parameters), _space_group(path, mtz)
 
 
 def read_mtz(
@@ -237,7 +227,7 @@ def read_mtz(
             reflection left, a crystal of another kind.
     """
     path = Path(path)
-    mtz = _opened(path)
+    mtz = open_mtz(path)
     try:
         data_columns = _named_columns(mtz, columns, path) if columns else _choose_columns(mtz, path)
         hkl = np.array(mtz.make_miller_array(), dtype=np.int64)
@@ -248,7 +238,7 @@ def read_mtz(
         raise _unreadable(path, error) from None
     if not columns:
         logger.info("%s: columns %s", path, ",".join(c.label for c in data_columns))
-    group = _space_group(path, mtz)
+    group = mtz_space_group(path, mtz)
     _check_symmetry(path, group, space_group)
     _check_cell(path, mtz.cell, cell)
     plus, minus = _values(data_columns, path, mtz)
@@ -268,30 +258,3 @@ def read_mtz(
         group,
         default_F=default_F,
     )
-
-
-def write_mtz(path: str | Path, factors: StructureFactors, cell: npt.ArrayLike, space_group: str | int) -> None:
-    """Amplitudes with both Friedel mates, columns F(+) and F(-), one row for each index of the asymmetric unit.
-
-    Args:
-        factors: in the basis of the primitive cell, as the readers make them.
-        cell: a, b, c (angstrom), alpha, beta, gamma (degree).
-        space_group: symbol or number.
-    """
-    group = lookup_space_group(space_group)
-    known = gemmi.find_spacegroup_by_name(group.hm) or gemmi.find_spacegroup_by_number(group.number)
-    operations = known.operations()
-    conventional = np.rint(factors.hkl @ np.linalg.inv(group.to_primitive).T).astype(np.int32)
-    unit = gemmi.ReciprocalAsu(known)
-    rows = [h for h in conventional.tolist() if unit.is_in(h) and not operations.is_systematically_absent(h)]
-    hkl = np.array(rows, dtype=np.int64)
-    amplitudes = [np.abs(factors.lookup(group.to_primitive_index(sign * hkl))) for sign in (1, -1)]
-    mtz = gemmi.Mtz(with_base=True)
-    mtz.spacegroup = known
-    mtz.set_cell_for_all(gemmi.UnitCell(*np.asarray(cell, dtype=float)))
-    mtz.add_dataset("bayesbragg")
-    for label in ("F(+)", "F(-)"):
-        mtz.add_column(label, "G")
-    mtz.set_data(np.column_stack([hkl, *amplitudes]).astype(np.float32))
-    with atomic_path(path) as temporary:
-        mtz.write_to_file(str(temporary))

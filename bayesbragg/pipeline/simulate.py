@@ -20,9 +20,9 @@ from bayesbragg.io.experiments import read_beam, read_detector, write_experiment
 from bayesbragg.io.files import atomic_path
 from bayesbragg.io.hdf5_writer import image_file
 from bayesbragg.io.images import read_image_experiment
+from bayesbragg.io.mtz_files import read_mtz_symmetry
 from bayesbragg.io.panel_arrays import panels_of, read_array
 from bayesbragg.io.spectra import read_lam
-from bayesbragg.io.structure_factors import read_mtz_symmetry
 from bayesbragg.io.symmetry import SpaceGroup, cell_misfit, lookup_space_group
 from bayesbragg.model import (
     Beam,

@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from forward.golden_scene import golden_detector, golden_setup
+from golden import load_golden
+from scipy.stats import gamma, norm
 
 from bayesbragg.forward import Options, Parameters
+from bayesbragg.forward.scene import PanelGroups
+from bayesbragg.model import Beam, Crystal, Detector, Spectrum, StructureFactors
 from bayesbragg.stills.boxes import PanelLayout
 from bayesbragg.stills.prediction import predict
-from bayesbragg.stills.simulation import Camera, Still, expected_bragg, known_background_shot, simulate_still
+from bayesbragg.stills.simulation import Camera, Still, expected_bragg, expose, known_background_shot, simulate_still
 from bayesbragg.stills.virtual import VirtualExperiment, four_panels, virtual_experiment
 
 CELL = np.array([79.1, 79.1, 38.4, np.pi / 2, np.pi / 2, np.pi / 2])
@@ -119,3 +124,80 @@ def test_predictions_obey_bragg() -> None:
     assert len(found) > 5
     assert np.allclose(q @ world.crystal.real_space_A.T, found.miller_index, atol=0.01)
     assert np.all(found.d_A >= 3.0)
+
+
+def test_mean_of_noisy_images_is_the_forward_model(still: Still) -> None:
+    """Every pixel of the mean of 200 images, at the family-wise level of 4 standard errors of one."""
+    n, mean = 200, still.bragg + still.background
+    camera, generator = still.camera, np.random.default_rng(8)
+    total = np.zeros(len(mean))
+    for _ in range(n):
+        total += expose(mean, camera, generator)
+    # With the readout's variance added to both, the sum is nearly Poisson; its tails are those of the gamma function.
+    shift = n * ((camera.readout_adu / camera.gain) ** 2 + 1 / 12 / camera.gain**2)
+    counts, expected = total / camera.gain + shift, n * mean + shift
+    level = 2 * norm.sf(4.0) / len(mean)
+    assert gamma.sf(expected, counts).min() > level / 2  # P(N <= counts)
+    assert gamma.cdf(expected, np.maximum(counts, 1e-9)).min() > level / 2  # P(N >= counts)
+    z = (total / camera.gain - n * mean) / np.sqrt(n * mean + shift)
+    assert abs(z.mean()) < 4 / np.sqrt(z.size)
+    assert abs(np.mean(z**2) - 1) < 4 * np.sqrt(2 / z.size)
+    # As many pixels are beyond 4 standard errors as there should be: a few in a hundred thousand.
+    assert np.sum(np.abs(z) > 4) <= 15
+
+
+def test_without_noise_the_image_is_the_expectation(still: Still) -> None:
+    camera = replace(still.camera, saturation_adu=60.0)
+    adu = expose(still.bragg + still.background, camera, None)
+    np.testing.assert_array_equal(adu, np.minimum(np.rint((still.bragg + still.background) * 28.0), 60.0))
+    assert adu.max() == 60
+
+
+@pytest.mark.parametrize("case", ["01", "03", "04b", "06"])
+def test_golden_inputs_give_golden_intensities(case: str) -> None:
+    """The whole detector, tile by tile, at the pixels that the classic program was asked for."""
+    g = load_golden(case)
+    parameters, scene, options, _ = golden_setup(g)
+    detector = golden_detector(g)
+    # Only panels with golden pixels, and of them the part that holds these, to be quick.
+    pixels = g["pixels_panel_fast_slow"]
+    detector, pixels = cropped(detector, pixels)
+    groups = None
+    if "panel_group_id" in g:
+        panels = np.unique(g["pixels_panel_fast_slow"][:, 0])
+        groups = PanelGroups(g["panel_group_id"][panels], g["panel_group_reference_mm"])
+    F = StructureFactors(g["hkl_p1"], g["F_p1"], float(g["default_F"]), g["hkl_table_min"], g["hkl_table_max"])
+    image = expected_bragg(
+        parameters,
+        detector,
+        Beam(g["beam_unit_source_to_sample"], float(g["wavelengths_A"].mean()), g["polarization_normal"]),
+        Spectrum(g["wavelengths_A"], g["fluxes_photons"]),
+        [Crystal.from_cell(g["unit_cell_A_deg"], g["U"], to_primitive=g["O_matrix"])],
+        F,
+        options,
+        beam_size_mm=float(g["beam_size_mm"]),
+        kahn_factor=float(g["kahn_factor"]),
+        groups=groups,
+        mosaic=scene.mosaic if options.spread != "none" else None,
+    )
+    layout = PanelLayout.of_sizes(detector.image_size)
+    panel, fast, slow = pixels.T
+    found = image[layout.offset[panel] + slow * layout.size[panel, 0] + fast]
+    np.testing.assert_allclose(found, g["I"], rtol=0, atol=1e-9 * g["I"].max())
+
+
+def cropped(detector: Detector, pixels: np.ndarray) -> tuple[Detector, np.ndarray]:
+    """The smallest detector that holds some pixels, and their places on it; one window for all panels."""
+    panels, number = np.unique(pixels[:, 0], return_inverse=True)
+    low, high = pixels[:, 1:].min(axis=0), pixels[:, 1:].max(axis=0) + 1
+    shift = (low * detector.pixel_size_mm[panels])[:, :, None]
+    origin = detector.origin_mm[panels] + shift[:, 0] * detector.fast[panels] + shift[:, 1] * detector.slow[panels]
+    names = ("fast", "slow", "pixel_size_mm", "trusted_range", "thickness_mm", "attenuation_per_mm", "gain")
+    part = replace(
+        detector,
+        origin_mm=origin,
+        image_size=np.tile(high - low, (len(panels), 1)),
+        names=tuple(detector.names[p] for p in panels),
+        **{name: getattr(detector, name)[panels] for name in names},
+    )
+    return part, np.column_stack([number, pixels[:, 1:] - low])
