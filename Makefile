@@ -1,4 +1,4 @@
-# bayesbragg: make demo | test | test-all | check | bench | dist | clean
+# bayesbragg: make demo | test | test-all | check | bench | docs | dist | clean
 # The tools live in a virtual environment of this checkout, made on first use. PYTHON=... picks the interpreter,
 # VENV=... uses another environment, JOBS=... sets the number of test processes.
 
@@ -14,7 +14,7 @@ STAMP := $(VENV)/.bayesbragg-installed
 PIP_LOG := $(VENV)/pip.log
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install demo test test-all check format bench dist clean
+.PHONY: help install demo test test-all check format bench docs dist clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -52,9 +52,15 @@ format: $(STAMP)  ## put style in order
 bench: $(STAMP)  ## speed and memory: ratios and throughputs
 	$(BIN)/python benchmarks/run.py
 
+docs: $(STAMP)  ## the documentation in site/, without warnings
+	@$(BIN)/python -c 'import mkdocs, mkdocstrings, latex2mathml' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' >> $(PIP_LOG) 2>&1 \
+	  || { echo "the tools of the documentation could not be installed; see $(PIP_LOG)"; exit 1; }
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+
 dist: $(STAMP)  ## source distribution and wheel in dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean:  ## remove what tools have made, but not the environment
-	rm -rf build dist demo_output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf build dist site demo_output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,151 @@
+"""The documentation says what is so: its commands and parameters exist, its code runs, its pages are found."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import textwrap
+from argparse import ArgumentParser
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from bayesbragg.cli.main import COMMANDS, main
+from bayesbragg.io.phil import load_phil
+from bayesbragg.io.phil.sources import read_override
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+SHELL = ("sh", "bash", "console", "text", "")
+PROGRAMS = {"refine": "refine", "stills-process": "refine", "geometry-refine": "geometry"}
+PYTHON_ONLY = (
+    "howto/restrain_cell",
+    "howto/spectrum",
+    "howto/without_mtz",
+    "howto/cluster",
+    "howto/geometry",
+    "questions",
+)
+WHOLE = ("getting_started",)
+SLOW_PYTHON = ("howto/arviz", "howto/own_model")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and its line."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(path: Path) -> list[Block]:
+    """Fenced blocks of a page, those in tabs too."""
+    found = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    start, indent, language = -1, "", ""
+    for number, line in enumerate(lines):
+        fence = re.match(r"^(\s*)```\s*([a-z]*)", line)
+        if fence and start < 0:
+            start, indent, language = number + 1, fence[1], fence[2]
+        elif start >= 0 and line.startswith(f"{indent}```"):
+            text = textwrap.dedent("\n".join(lines[start:number]))
+            found.append(Block(language, text, start))
+            start = -1
+    return found
+
+
+def commands(path: Path) -> list[str]:
+    """Lines of a page that run the program, with their continuations, from its name on."""
+    found = []
+    for block in blocks(path):
+        if block.language in SHELL:
+            for line in block.text.replace("\\\n", " ").splitlines():
+                started = re.match(r"^\s*(?:\$ )?(?:(?:srun|mpirun)(?: -\w+ \S+)* )?bayesbragg (?=[a-z])(.*)$", line)
+                if started:
+                    found.append(started[1])
+    return found
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def words_of(line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        pytest.fail(f"not a command line: bayesbragg {line}")
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if commands(p)], ids=ids)
+def test_commands_options_and_parameters_exist(path: Path) -> None:
+    for line in commands(path):
+        name, *words = words_of(line)
+        assert name in COMMANDS, f"{line}: no such command"
+        module = import_module(COMMANDS[name].module)
+        parser = ArgumentParser(add_help=True)
+        module.add_arguments(parser)
+        options = set(parser._option_string_actions)
+        for word in words:
+            if word.startswith("-"):
+                assert word.split("=")[0] in options, f"{line}: no option {word}"
+            elif "=" in word and name in PROGRAMS and not word.startswith("$"):
+                read_override(f"{word.split('=')[0]}=None", PROGRAMS[name])
+            elif "=" in word and name == "posterior":
+                assert word.split("=")[0] in vars(module.Settings()), f"{line}: no setting {word}"
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if any(b.language == "phil" for b in blocks(p))], ids=ids)
+def test_parameter_files_are_understood(path: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(b for b in blocks(path) if b.language == "phil"):
+        file = tmp_path / f"{number}.phil"
+        file.write_text(block.text)
+        load_phil([file], program="refine", warn=False)
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=ids)
+def test_python_is_python_and_imports_exist(path: Path) -> None:
+    for block in (b for b in blocks(path) if b.language == "python"):
+        for node in ast.walk(ast.parse(block.text, f"{path.name}:{block.line}")):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bayesbragg"):
+                module = import_module(str(node.module))
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{path.name}:{block.line}: {node.module} has no {name.name}"
+
+
+def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, shell: bool) -> None:
+    monkeypatch.chdir(folder)
+    namespace: dict[str, object] = {"__name__": "docs"}
+    path = DOCS / f"{name}.md"
+    for block in blocks(path):
+        if block.language == "python":
+            exec(compile(block.text, f"{path.name}:{block.line}", "exec"), namespace)
+        elif block.language == "sh" and shell:
+            for line in block.text.replace("\\\n", " ").splitlines():
+                program, *words = words_of(line)
+                assert program == "bayesbragg", f"{line}: only the program itself runs here"
+                assert main(words) == 0, line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*PYTHON_ONLY, *SLOW_PYTHON])
+def test_python_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(name, tmp_path, monkeypatch, shell=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(name, tmp_path, monkeypatch, shell=True)
+
+
+def test_every_page_of_the_contents_exists() -> None:
+    contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    named = re.findall(r": ([\w/]+\.md)$", contents, flags=re.MULTILINE)
+    assert len(named) > 20
+    assert not [name for name in named if not (DOCS / name).is_file()]
