@@ -2,38 +2,39 @@
 
 The sampler moves u with y = centre + F u, where centre and F F^T are the mode and the covariance of
 `bayesbragg.inference.laplace`: the density of u is nearly a standard normal, so that a trajectory takes a few steps
-and warm-up has to find little more than the step size. Chains start at draws of that Gaussian. Data are arguments of
-the compiled programs, never constants in them: shots of one shape compile once.
+and warm-up has to find little more than the step size. Chains start at draws of that Gaussian. The first chain finds
+the step size, the others take it over and forget their starts for a block of draws. Data are arguments of the compiled
+programs, never constants in them: shots of one shape compile once.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Lock
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from numpyro.infer.hmc import hmc
-from numpyro.infer.util import ParamInfo
 
 from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode, near_bounds
-from bayesbragg.inference.unbounded import Potential, Target
+from bayesbragg.inference.nuts_program import BLOCK, Program, Whitened, program_of
+from bayesbragg.inference.unbounded import Target
 from bayesbragg.inference.verdict import judge_chains
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
 
-__all__ = ["NutsOptions", "nuts"]
+__all__ = ["NutsOptions", "nuts", "nuts_each"]
 
-Array = Any
 FloatArray = npt.NDArray[np.float64]
 
-BLOCK = 25
-"""Draws of one call of the compiled program; progress is reported between calls."""
+BEFORE_BOUND, USUAL = 0.95, 0.8
+"""Acceptance probabilities that step sizes are made for."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,24 @@ class NutsOptions:
 
     Attributes:
         n_chains, n_draws: chains, and draws of each that are kept.
-        n_warmup: draws before them, in which the step size is found; rounded up to a multiple of 25.
+        n_warmup: draws before them in which the step size is found, by the first chain or by every chain for itself;
+            rounded up to a multiple of 25.
         target_accept: acceptance probability that the step size is made for; None for 0.8, or 0.95 where a parameter
             is near a bound.
         adapt_mass: also estimate a dense covariance during warm-up (then take 500 draws for it), for posteriors that
-            are far from Laplace's Gaussian.
+            are far from Laplace's Gaussian; every chain for itself.
         max_tree_depth: doublings of a trajectory at most.
-        chains: one after the other, or all in one program (which is faster on a GPU).
+        chains: one after the other, in as many threads as there are cores, or all in one program (which is faster on a
+            GPU). The draws are the same, but for rounding and the warm-up of vectorised chains.
     """
 
     n_chains: int = 4
     n_draws: int = 500
-    n_warmup: int = 100
+    n_warmup: int = 75
     target_accept: float | None = None
     adapt_mass: bool = False
     max_tree_depth: int = 8
-    chains: Literal["auto", "sequential", "vectorised"] = "auto"
+    chains: Literal["auto", "sequential", "parallel", "vectorised"] = "auto"
 
     def check(self) -> NutsOptions:
         """The options themselves.
@@ -72,16 +75,13 @@ class NutsOptions:
             raise InputError(f"target_accept = {self.target_accept}: expected a number between 0 and 1, usually 0.8")
         return self
 
+    @property
+    def warm_blocks(self) -> int:
+        return -(-self.n_warmup // BLOCK)
 
-@dataclass(frozen=True)
-class _Whitened:
-    """U of u, with y = centre + F u; its data are those of U, centre and F."""
-
-    potential: Potential
-
-    def __call__(self, u: Array, data: Any) -> Array:
-        inner, centre, factor = data
-        return self.potential(centre + factor @ u, inner)
+    @property
+    def blocks(self) -> int:
+        return -(-self.n_draws // BLOCK)
 
 
 def nuts(
@@ -108,40 +108,164 @@ def nuts(
     options = (options or NutsOptions()).check()
     clock = time.perf_counter()
     gaussian = gaussian or find_mode(target, LaplaceOptions())
-    whitened = _Whitened(target.potential)
-    data = (target.data, jnp.asarray(gaussian.centre), jnp.asarray(gaussian.factor))
-    warm_blocks, blocks = -(-options.n_warmup // BLOCK), -(-options.n_draws // BLOCK)
-    accept = options.target_accept
-    if accept is None:
-        # Density walls are curved there, and steps that suit the rest run into them.
-        accept = 0.95 if near_bounds(target, gaussian) else 0.8
-    settings = (accept, options.adapt_mass, options.max_tree_depth)
-    vectorised = _vectorised(options)
-    program = _program(whitened, warm_blocks * BLOCK, settings, vectorised)
+    how = _how(options)
+    accept = _target_accept(options, target, gaussian)
+    work = _Work(target, gaussian, options, accept, report)
     generator = np.random.default_rng(seed)
-    dimension = len(gaussian.centre)
-    starts = generator.standard_normal((options.n_chains, dimension))
+    starts = generator.standard_normal((options.n_chains, len(gaussian.centre)))
     keys = jax.random.split(jax.random.PRNGKey(seed), options.n_chains)
-    states = [program.start(start, data, key) for start, key in zip(starts, keys, strict=True)]
-    groups = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)] if vectorised else states
-    work, done = len(groups) * (warm_blocks + blocks) * BLOCK, 0
-    collected, evaluations = [], gaussian.evaluations
-    for state in groups:
-        kept = []
-        for block in range(warm_blocks + blocks):
-            state, draws = program.advance(state, data)
-            evaluations += int(np.sum(np.asarray(draws["n_steps"])))
-            if block >= warm_blocks:
-                kept.append({name: np.asarray(value) for name, value in draws.items()})
-            done += BLOCK
-            if report is not None:
-                report(done, work)
-        # Draws come before chains in the program's output where chains are one program.
-        joined = {name: np.concatenate([part[name] for part in kept])[: options.n_draws] for name in kept[0]}
-        collected.append({name: np.moveaxis(v, 1, 0) if vectorised else v[None] for name, v in joined.items()})
-    stats = {name: np.concatenate([part[name] for part in collected]) for name in collected[0]}
+    stats = work.together(starts, keys) if how == "vectorised" else work.one_by_one(starts, keys, how == "parallel")
+    return _posterior(target, gaussian, options, stats, accept, how, seed, work.evaluations, clock)
+
+
+def nuts_each(
+    targets: Sequence[Target],
+    options: NutsOptions | None = None,
+    *,
+    seed: int = 0,
+    gaussians: Sequence[Gaussian] | None = None,
+) -> list[Posterior]:
+    """The posteriors of many targets of one structure and shape, the chains of all of them in one compiled program.
+
+    Args:
+        targets: of shots with the same options, likelihood, layout and array shapes.
+        options: how to sample each of them; ``target_accept`` is 0.8 unless it is given, whatever the bounds.
+        seed: of all randomness.
+        gaussians: Laplace's, if they were found before.
+    """
+    options = (options or NutsOptions()).check()
+    clock = time.perf_counter()
+    if not targets:
+        return []
+    gaussians = gaussians or [find_mode(target, LaplaceOptions()) for target in targets]
+    accept = options.target_accept or USUAL
+    generator = np.random.default_rng(seed)
+    n = len(gaussians[0].centre)
+    program = program_of(Whitened(targets[0].potential), _mass_draws(options), _settings(options, accept), "each")
+    data = [(t.data, jnp.asarray(g.centre), jnp.asarray(g.factor)) for t, g in zip(targets, gaussians, strict=True)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *data)
+    starts = generator.standard_normal((len(targets), options.n_chains, n))
+    keys = jax.random.split(jax.random.PRNGKey(seed), (len(targets), options.n_chains))
+    state = program.start(starts, stacked, keys)
+    kept: list[dict[str, FloatArray]] = []
+    steps = np.zeros(len(targets), dtype=np.int64)
+    for block in range(options.warm_blocks + options.blocks):
+        state, draws = program.advance(state, stacked, block < options.warm_blocks)
+        steps += np.sum(np.asarray(draws["n_steps"]), axis=(0, 2))
+        if block >= options.warm_blocks:
+            kept.append({name: np.asarray(value) for name, value in draws.items()})
+    # Draws, targets and chains are the axes of the program's output, in this order.
+    joined = {name: np.concatenate([part[name] for part in kept])[: options.n_draws] for name in kept[0]}
+    found = []
+    for i, (target, gaussian) in enumerate(zip(targets, gaussians, strict=True)):
+        own = {name: np.moveaxis(value[:, i], 0, 1) for name, value in joined.items()}
+        evaluations = gaussian.evaluations + int(steps[i])
+        found.append(_posterior(target, gaussian, options, own, accept, "vectorised", seed, evaluations, clock))
+    return found
+
+
+def _how(options: NutsOptions) -> Literal["sequential", "parallel", "vectorised"]:
+    if options.chains != "auto":
+        return options.chains
+    if options.n_chains == 1:
+        return "sequential"
+    if jax.default_backend() != "cpu":
+        return "vectorised"
+    return "parallel" if (os.cpu_count() or 1) > 1 else "sequential"
+
+
+def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> float:
+    if options.target_accept is not None:
+        return options.target_accept
+    # Density walls are curved near a bound, and steps that suit the rest run into them.
+    return BEFORE_BOUND if near_bounds(target, gaussian) else USUAL
+
+
+def _mass_draws(options: NutsOptions) -> int:
+    return options.warm_blocks * BLOCK if options.adapt_mass else 0
+
+
+def _settings(options: NutsOptions, accept: float) -> tuple[float, bool, int]:
+    return accept, options.adapt_mass, options.max_tree_depth
+
+
+class _Work:
+    """The chains of one target."""
+
+    def __init__(
+        self,
+        target: Target,
+        gaussian: Gaussian,
+        options: NutsOptions,
+        accept: float,
+        report: Callable[[int, int], None] | None,
+    ) -> None:
+        self.potential, self.options = Whitened(target.potential), options
+        self.data = (target.data, jnp.asarray(gaussian.centre), jnp.asarray(gaussian.factor))
+        self.settings = _settings(options, accept)
+        self.report, self.evaluations, self.done = report, gaussian.evaluations, 0
+        self.all = 0
+        self.lock = Lock()
+
+    def program(self, how: Literal["one", "chains"]) -> Program:
+        return program_of(self.potential, _mass_draws(self.options), self.settings, how)
+
+    def _advance(self, program: Program, chain: Any, blocks: int, warm: bool) -> tuple[Any, dict[str, FloatArray]]:
+        """The chain after some blocks of draws, and the draws, joined."""
+        kept: list[dict[str, FloatArray]] = []
+        for _ in range(blocks):
+            chain, draws = program.advance(chain, self.data, warm)
+            kept.append({name: np.asarray(value) for name, value in draws.items()})
+            with self.lock:
+                self.evaluations += int(np.sum(kept[-1]["n_steps"]))
+                self.done += BLOCK
+                if self.report is not None:
+                    self.report(self.done, self.all)
+        return chain, {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
+
+    def together(self, starts: FloatArray, keys: Any) -> dict[str, FloatArray]:
+        options, program = self.options, self.program("chains")
+        self.all = (options.warm_blocks + options.blocks) * BLOCK
+        chains, _ = self._advance(program, program.start(starts, self.data, keys), options.warm_blocks, True)
+        _, draws = self._advance(program, chains, options.blocks, False)
+        return {name: np.moveaxis(value[: options.n_draws], 0, 1) for name, value in draws.items()}
+
+    def one_by_one(self, starts: FloatArray, keys: Any, parallel: bool) -> dict[str, FloatArray]:
+        options, program = self.options, self.program("one")
+        settle = options.warm_blocks if options.adapt_mass else 1
+        self.all = (options.warm_blocks + (len(starts) - 1) * settle + len(starts) * options.blocks) * BLOCK
+        first = [program.start(start, self.data, key) for start, key in zip(starts, keys, strict=True)]
+        first[0], _ = self._advance(program, first[0], options.warm_blocks, True)
+        if not options.adapt_mass:
+            # The coordinates are whitened alike for all: the step that the first has found serves the others.
+            first[1:] = [(state, first[0][1]) for state, _ in first[1:]]
+
+        def sample(number: int) -> dict[str, FloatArray]:
+            chain = first[number]
+            if number:
+                chain, _ = self._advance(program, chain, settle, options.adapt_mass)
+            return self._advance(program, chain, options.blocks, False)[1]
+
+        workers = min(len(starts), os.cpu_count() or 1) if parallel else 1
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            chains = list(pool.map(sample, range(len(starts))))
+        return {name: np.stack([chain[name][: options.n_draws] for chain in chains]) for name in chains[0]}
+
+
+def _posterior(
+    target: Target,
+    gaussian: Gaussian,
+    options: NutsOptions,
+    stats: dict[str, FloatArray],
+    accept: float,
+    how: str,
+    seed: int,
+    evaluations: int,
+    clock: float,
+) -> Posterior:
+    """The result of draws ``(n_chains, n_draws, n)`` of u and their statistics."""
     y = gaussian.centre + stats.pop("u") @ gaussian.factor.T
-    draws_of = target.to_values(y.reshape(-1, dimension)).reshape(options.n_chains, options.n_draws, -1)
+    draws_of = target.to_values(y.reshape(-1, y.shape[2])).reshape(*y.shape[:2], -1)
     verdict, found = judge_chains(target.names, draws_of, stats["diverging"], stats["energy"])
     flat = draws_of.reshape(-1, draws_of.shape[2])
     return Posterior(
@@ -162,75 +286,13 @@ def nuts(
         settings={
             "n_chains": options.n_chains,
             "n_draws": options.n_draws,
-            "n_warmup": warm_blocks * BLOCK,
+            "n_warmup": options.warm_blocks * BLOCK,
             "target_accept": accept,
             "adapt_mass": options.adapt_mass,
             "max_tree_depth": options.max_tree_depth,
-            "chains": "vectorised" if vectorised else "sequential",
+            "chains": how,
             "smallest_bulk_ess": float(np.min(found.ess_bulk, initial=np.inf)),
             "smallest_tail_ess": float(np.min(found.ess_tail, initial=np.inf)),
             "gradients_per_draw": float(np.mean(stats["n_steps"])),
         },
     )
-
-
-def _vectorised(options: NutsOptions) -> bool:
-    if options.chains == "auto":
-        return options.n_chains > 1 and jax.default_backend() != "cpu"
-    return options.chains == "vectorised"
-
-
-@dataclass(frozen=True, eq=False)
-class _Program:
-    """Start a chain; advance one, or several at once, by a block of draws."""
-
-    start: Callable[[FloatArray, Any, Any], Any]
-    advance: Callable[[Any, Any], tuple[Any, dict[str, Array]]]
-
-
-@lru_cache(maxsize=32)
-def _program(potential: _Whitened, n_warmup: int, settings: tuple[float, bool, int], vectorised: bool) -> _Program:
-    """Compiled programs, made once for each structure."""
-    target_accept, adapt_mass, max_tree_depth = settings
-    begin, kernel = hmc(potential_fn_gen=lambda data: lambda u: potential(u, data), algo="NUTS")
-    evaluate = jax.jit(jax.value_and_grad(potential))
-
-    def start(u: FloatArray, data: Any, key: Any) -> Any:
-        value, gradient = evaluate(jnp.asarray(u), data)
-        # Not under jit: the sampler keeps arrays that it makes here for its later steps.
-        return begin(
-            ParamInfo(jnp.asarray(u), value, gradient),
-            n_warmup,
-            step_size=0.5,
-            adapt_mass_matrix=adapt_mass,
-            dense_mass=adapt_mass,
-            target_accept_prob=target_accept,
-            trajectory_length=None,
-            max_tree_depth=max_tree_depth,
-            model_args=(data,),
-            rng_key=key,
-        )
-
-    def one(state: Any, data: Any) -> Any:
-        return kernel(state, (data,), {})
-
-    step = jax.vmap(one, in_axes=(0, None)) if vectorised else one
-
-    @jax.jit
-    def advance(state: Any, data: Any) -> tuple[Any, dict[str, Array]]:
-        def body(s: Any, _: None) -> tuple[Any, dict[str, Array]]:
-            s = step(s, data)
-            return s, {
-                "u": s.z,
-                "potential": s.potential_energy,
-                "energy": s.energy,
-                "diverging": s.diverging,
-                "n_steps": s.num_steps,
-                "acceptance_rate": s.accept_prob,
-                "step_size": s.adapt_state.step_size,
-            }
-
-        result: tuple[Any, dict[str, Array]] = jax.lax.scan(body, state, None, length=BLOCK)
-        return result
-
-    return _Program(start, advance)

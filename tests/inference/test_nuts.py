@@ -36,8 +36,10 @@ def test_agrees_with_laplace_whatever_the_chains_are() -> None:
     density, true = problem(0)
     target = target_of_fit(density, fit_map(density))
     first = laplace(target, seed=1)
-    one, many = (nuts(target, NutsOptions(chains=c), seed=1) for c in ("sequential", "vectorised"))
-    assert np.all(np.abs(one.draws - many.draws) < 0.02 * one.sd)
+    one, threads, many = (nuts(target, NutsOptions(chains=c), seed=1) for c in ("sequential", "parallel", "vectorised"))
+    assert np.array_equal(one.draws, threads.draws)
+    assert np.all(np.abs(one.mean - many.mean) < 0.12 * one.sd)
+    assert many.sd == pytest.approx(one.sd, rel=0.1)
     assert one.verdict.passed
     assert np.all(np.abs(one.mean - first.mean) < 0.12 * first.sd)
     assert one.sd == pytest.approx(first.sd, rel=0.1)
