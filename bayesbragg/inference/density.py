@@ -25,7 +25,7 @@ from bayesbragg.model import Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.priors.flatten import Layout
 
-__all__ = ["LogDensity", "Pixels", "Problem", "Recipe", "bragg_log_likelihood"]
+__all__ = ["LogDensity", "Pixels", "Problem", "Recipe", "bragg_log_likelihood", "linearized"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -206,9 +206,11 @@ def _target_of(values: Array, problem: Problem, recipe: Recipe) -> Array:
 _value_and_grad = partial(jax.jit, static_argnames="recipe")(jax.value_and_grad(_target_of))
 
 
-@partial(jax.jit, static_argnames="recipe")
-def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
-    """Expected information of the boxes about the values, plus the restraints'."""
+def linearized(values: Array, problem: Problem, recipe: Recipe) -> tuple[Array, Array, Array]:
+    """Target, its gradient ``(n,)`` and the information ``(n, n)`` at physical values, from one linear model.
+
+    The information is that expected of the boxes, plus the curvature of the restraints.
+    """
     pixels = problem.pixels
     layout = problem.layout
 
@@ -219,9 +221,18 @@ def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
     bragg, push = jax.linearize(photons, values)
     # One direction at a time: memory stays that of a few images, whatever the number of parameters.
     jacobian = jax.lax.map(push, jnp.eye(values.shape[0]))
+    likelihood, score = jax.value_and_grad(bragg_log_likelihood)(bragg, pixels, recipe)
+    prior, pull = jax.value_and_grad(lambda v: layout.log_prior(v, layout.place(v, problem.base)))(values)
+    gradient = -(jnp.einsum("ibp,bp->i", jacobian, score) + pull)
     curvature = total_fisher(jacobian, bragg, pixels, recipe.likelihood, recipe.window)
     restrained = np.array([site.restrained for site in layout.sites], dtype=bool)
-    return curvature + jnp.diag(jnp.where(restrained, 1.0 / jnp.asarray(layout.beta), 0.0))
+    curvature = curvature + jnp.diag(jnp.where(restrained, 1.0 / jnp.asarray(layout.beta), 0.0))
+    return -(likelihood + prior), gradient, curvature
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
+    return linearized(values, problem, recipe)[2]
 
 
 @partial(jax.jit, static_argnames="recipe")

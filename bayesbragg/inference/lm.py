@@ -1,102 +1,246 @@
-"""Best fit by Levenberg and Marquardt's method with the expected Fisher information: few, second-order steps.
+"""Second-order steps: Levenberg and Marquardt's method with the expected Fisher information, as one compiled loop.
 
 The expected information of the pixels is a Gauss-Newton matrix that is right for their noise (J^T W J, with J from
 forward mode), positive, and needs no second derivatives. In coordinates u in which it is the identity a step is
 -gradient / (1 + damping): the Newton step for small damping, a short one down the slope for large. The damping follows
-the ratio of what a step gains to what the quadratic model promised (Nielsen 1999). Same coordinates, start, criterion
-and result as `bayesbragg.inference.map.fit_map`, hence the same optimum.
+the ratio of what a step gains to what the quadratic model promised (Nielsen 1999).
+
+Where a model is wrong by more than the noise, as it is in real data, the true curvature differs from the expected one
+and steps so made converge slowly. The part that is missing is learned from the change of the gradient along the steps
+(a symmetric secant matrix S, sized; Dennis, Gay and Welsch 1981) and takes part once steps are nearly full ones, each
+of its directions by no more than a factor of a few.
+
+The loop is a function of arrays. Mapped over shots it fits them together, each with its own damping and its own end:
+a shot that has finished keeps its state until the last one has.
 """
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
-from bayesbragg.inference.density import LogDensity
-from bayesbragg.inference.map import MapOptions, _bending, _result, _Search, _whitener
-from bayesbragg.inference.start import background_target, find_start
-from bayesbragg.model.fit import Fit, FitStatus
+from bayesbragg.inference.density import Problem, Recipe, linearized
+from bayesbragg.priors.flatten import Layout
 
-__all__ = ["fit_lm"]
+__all__ = ["ENDINGS", "MOST_ITERATIONS", "Limits", "LmState", "lm_search"]
+__all__ += ["near_bound", "values_slope_bend", "whitened"]
 
-FloatArray = npt.NDArray[np.float64]
+Array = Any
 
-LARGEST_STEP = 30.0
+LARGEST_STEP = 100.0
 """Longest first step in standard deviations; the quadratic model is not trusted any farther."""
-MOST_DAMPING = 1e12
+LEAST_DAMPING, MOST_DAMPING = 1e-7, 1e12
+NEARLY_FULL = 0.1
+"""Damping below which learned curvature takes part."""
+LEAST_RATIO, MOST_RATIO = 0.2, 5.0
+"""Bounds of the curvature with its learned part, relative to the expected one."""
+MOST_ITERATIONS = 250
+"""Accepted steps for which there is room in a trace."""
+FLAT = 1e-3
+"""A Newton step that promises less than this lowers the target by less than its arithmetic can tell."""
+
+RUNNING, CONVERGED, LIMIT, STALLED, BROKEN, BROKEN_START, SMALL_CHANGE = range(7)
+ENDINGS = {
+    CONVERGED: "tolerance",
+    LIMIT: "limit",
+    STALLED: "stalled",
+    BROKEN: "information",
+    BROKEN_START: "start",
+    SMALL_CHANGE: "change",
+}
+"""Codes of a finished search, as `bayesbragg.inference.search.ending` names them."""
 
 
-def fit_lm(density: LogDensity, options: MapOptions | None = None) -> Fit:
-    """The best fit of one shot, by second-order steps.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """When to stop, scalars.
+
+    Attributes:
+        iterations: accepted steps, at most `MOST_ITERATIONS`.
+        tolerance: length of the Newton step in standard deviations.
+        change: least relative change of the target in a step.
+    """
+
+    iterations: Array
+    tolerance: Array
+    change: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class LmState:
+    """Where a search is.
+
+    Attributes:
+        x, target: the best point, ``(n,)``, and its target.
+        information: Fisher information of the physical values there, ``(n, n)``.
+        whiten, slope: W with W W^T the inverse information in x, and W^T gradient.
+        distance: length of the Newton step.
+        damping, growth: of the next trial.
+        gradient, expected: gradient and expected information in x, ``(n,)`` and ``(n, n)``.
+        learned: S, ``(n, n)``.
+        iterations, evaluations: accepted steps; linearizations.
+        code: how it ended; 0 while it runs.
+        trace: target after each accepted step, ``(MOST_ITERATIONS + 1,)``.
+    """
+
+    x: Array
+    target: Array
+    information: Array
+    whiten: Array
+    slope: Array
+    distance: Array
+    damping: Array
+    growth: Array
+    gradient: Array
+    expected: Array
+    learned: Array
+    iterations: Array
+    evaluations: Array
+    code: Array
+    trace: Array
+
+
+@partial(jax.jit, static_argnames="recipe")
+def lm_search(layout: Layout, problem: Problem, recipe: Recipe, x: Array, limits: Limits) -> LmState:
+    """Search from x, coordinates of ``layout``.
 
     Args:
-        density: the density, with the start in its layout.
-        options: limits, tolerance and start as for `fit_map`; its rounds do not apply.
-
-    Returns:
-        The best point seen, with its status; nothing is raised for a fit that fails.
+        layout: in coordinates that cannot leave their bounds (`Layout.searchable`).
+        x: start, ``(n,)``.
     """
-    options = options or MapOptions()
-    clock = time.perf_counter()
-    given = density.layout
-    start_target = density.target(given.initial())
-    search = _Search(density, given.initial(), start_target, evaluations=1)
-    if given.n == 0:
-        return _result(search, given, FitStatus.CONVERGED, "nothing varies", start_target, 0.0, clock)
-    if not density.n_trusted:
-        return _result(search, given, FitStatus.FAILED, "no trusted pixel", start_target, np.nan, clock)
-    start = find_start(density, scale=options.start_scale, blocks=options.start_blocks)
-    layout = given.with_start(start.values).searchable()
-    search = _Search(density.with_layout(layout), layout.initial(), np.inf, evaluations=1 + start.evaluations)
-    value, gradient = search.evaluate(layout.initial())
-    if search.broken:
-        reason = "the target or its gradient is not a finite number at the start; check pixels and starting values"
-        return _result(search, given, FitStatus.FAILED, reason, start_target, np.nan, clock)
-    search.trace.append(value)
-    status, reason, distance = _steps(search, gradient, options)
-    prior = -search.density.log_prior(search.x)
-    if not search.target - prior < background_target(density) - 0.5 * given.n:
-        status = FitStatus.FAILED
-        reason = "the model explains the pixels no better than the background alone; check indexing and start"
-    return _result(search, given, status, reason, start_target, distance, clock)
+
+    def look(x: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Target, gradient and information in x, information of the values, and whether all is finite."""
+        values, slope, bend = values_slope_bend(layout, x)
+        target, pull, information = linearized(values, problem, recipe)
+        gradient = pull * slope
+        # Curvature that the bounded coordinates themselves add. At a bound that holds the optimum back the values have
+        # no slope, and this is all the curvature there is: with it the Newton step is as short there as it should be.
+        extra = jnp.where(near_bound(layout, values), jnp.maximum(pull * bend, 0.0), 0.0)
+        in_x = information * jnp.outer(slope, slope) + jnp.diag(extra)
+        finite = jnp.isfinite(target) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(in_x))
+        return target, gradient, in_x, information, finite
+
+    def advanced(state: LmState) -> LmState:
+        step = -state.slope / (1.0 + state.damping)
+        promised = -(state.slope @ step + 0.5 * step @ step)
+        x = state.x + state.whiten @ step
+        target, gradient, in_x, information, finite = look(x)
+        gain = (state.target - target) / promised
+        taken = finite & (target < state.target) & (gain > 1e-4)
+        eased = jnp.maximum(state.damping * jnp.maximum(0.1, 1.0 - (2.0 * gain - 1.0) ** 3), LEAST_DAMPING)
+        learned = _learned(state.learned, x - state.x, gradient - state.gradient, in_x)
+        whiten, slope = whitened(in_x, gradient)
+        whiten, slope = _corrected(whiten, slope, jnp.where(eased < NEARLY_FULL, learned, 0.0))
+        distance = jnp.linalg.norm(slope)
+        damping = jnp.where(taken, eased, jnp.maximum(state.damping, 0.1) * state.growth)
+        iterations = state.iterations + taken
+        small = taken & (state.damping < 1.0) & (state.target - target < limits.change * jnp.abs(target))
+        # Where rounding decides about the last step, the point is as good as it gets.
+        flat = ~taken & finite & (0.5 * state.distance**2 < FLAT) & (target < state.target + FLAT)
+        code = jnp.select(
+            [
+                taken & (distance < limits.tolerance),
+                taken & ~jnp.isfinite(distance),
+                small | flat,
+                taken & (iterations >= limits.iterations),
+                ~taken & (damping > MOST_DAMPING),
+            ],
+            [CONVERGED, BROKEN, SMALL_CHANGE, LIMIT, STALLED],
+            RUNNING,
+        )
+        new = LmState(
+            x, target, information, whiten, slope, distance, damping, jnp.full_like(state.growth, 2.0), gradient, in_x,
+            learned, iterations, state.evaluations, code, state.trace.at[iterations].set(target),
+        )  # fmt: skip
+        kept = replace(state, damping=damping, growth=2.0 * state.growth, code=code)
+        chosen = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, kept)
+        return replace(chosen, evaluations=state.evaluations + 1)
+
+    target, gradient, in_x, information, finite = look(x)
+    whiten, slope = whitened(in_x, gradient)
+    distance = jnp.linalg.norm(slope)
+    code = jnp.select(
+        [~finite, ~jnp.isfinite(distance), distance < limits.tolerance, limits.iterations <= 0],
+        [BROKEN_START, BROKEN, CONVERGED, LIMIT],
+        RUNNING,
+    )
+    zero, two = jnp.zeros((), dtype=jnp.int64), jnp.full_like(distance, 2.0)
+    damping = jnp.maximum(1e-3, distance / LARGEST_STEP - 1.0)
+    trace = jnp.full(MOST_ITERATIONS + 1, jnp.nan).at[0].set(target)
+    learned = jnp.zeros_like(in_x)
+    first = LmState(x, target, information, whiten, slope, distance, damping, two, gradient, in_x, learned, zero,
+                    zero + 1, code, trace)  # fmt: skip
+    result: LmState = jax.lax.while_loop(lambda state: state.code == RUNNING, advanced, first)
+    return result
 
 
-def _steps(search: _Search, gradient: FloatArray, options: MapOptions) -> tuple[FitStatus, str, float]:
-    """Damped Newton steps from the search's point until the step that is left is small."""
-    layout = search.density.layout
-    damping, growth, distance = -1.0, 2.0, np.inf
-    while True:
-        whiten = _whitener(search.density.fisher(search.x) + _bending(layout, search.x, gradient))
-        search.evaluations += 1
-        if whiten is None:
-            return FitStatus.FAILED, "the Fisher information is not a finite, positive matrix", distance
-        slope = whiten.T @ gradient
-        distance = float(np.linalg.norm(slope))
-        if distance < options.tolerance:
-            return FitStatus.CONVERGED, f"the Newton step left is {distance:.2g} standard deviations", distance
-        if search.iterations >= options.max_iterations:
-            return FitStatus.ITERATION_LIMIT, f"{search.iterations} iterations; raise the limit", distance
-        if damping < 0:
-            damping = max(1e-3, distance / LARGEST_STEP - 1.0)
-        origin, value = search.x.copy(), search.target
-        while True:
-            step = -slope / (1.0 + damping)
-            promised = -(slope @ step + 0.5 * step @ step)
-            trial, trial_gradient = search.evaluate(origin + whiten @ step)
-            gain = (value - trial) / float(promised)
-            if trial < value and gain > 1e-4:
-                damping *= max(1.0 / 5.0, 1.0 - (2.0 * gain - 1.0) ** 3)
-                damping, growth = max(damping, 1e-6), 2.0
-                break
-            damping, growth = max(damping, 0.1) * growth, 2.0 * growth
-            if damping > MOST_DAMPING:
-                return (
-                    FitStatus.STALLED,
-                    f"no step lowers the target, {distance:.2g} standard deviations away",
-                    distance,
-                )
-        gradient = trial_gradient
-        search.iterations += 1
-        search.trace.append(trial)
+def _learned(S: Array, step: Array, change: Array, expected: Array) -> Array:
+    """The secant matrix after a step along which the gradient changed; unchanged where that says nothing."""
+    missing = change - expected @ step
+    along = step @ (S @ step)
+    size = jnp.minimum(jnp.abs(step @ missing) / jnp.maximum(jnp.abs(along), 1e-300), 1.0)
+    S = S * jnp.where(along != 0, size, 1.0)
+    error = missing - S @ step
+    curvature = change @ step
+    new = S + (jnp.outer(error, change) + jnp.outer(change, error)) / curvature
+    new = new - (step @ error) * jnp.outer(change, change) / curvature**2
+    sound = (curvature > 0.01 * step @ (expected @ step)) & jnp.all(jnp.isfinite(new))
+    return jnp.where(sound, new, S)
+
+
+def _corrected(whiten: Array, slope: Array, S: Array) -> tuple[Array, Array]:
+    """The whitening and slope of the expected information plus S, its directions bounded against the former."""
+    extra = whiten.T @ S @ whiten
+    sound = jnp.all(jnp.isfinite(extra))
+    values, turn = jnp.linalg.eigh(jnp.where(sound, 0.5 * (extra + extra.T), 0.0))
+    turn = turn / jnp.sqrt(jnp.clip(1.0 + values, LEAST_RATIO, MOST_RATIO))
+    return whiten @ turn, turn.T @ slope
+
+
+def values_slope_bend(layout: Layout, x: Array) -> tuple[Array, Array, Array]:
+    """Physical values and their first and second derivatives in their coordinates, each ``(n,)``."""
+    ones = jnp.ones_like(x)
+    (values, slope), (_, bend) = jax.jvp(lambda y: jax.jvp(layout.values, (y,), (ones,)), (x,), (ones,))
+    return values, slope, bend
+
+
+def near_bound(layout: Layout, values: Array) -> Array:
+    """Bounded values that are near a bound, ``(n,)``.
+
+    On a logarithmic or normal scale, and away from bounds, the expected information alone is the better guide.
+    """
+    kinds = np.array([site.kind for site in layout.sites])
+    low, high = jnp.asarray(layout.low), jnp.asarray(layout.high)
+    logarithmic = kinds == "log_ranged"
+
+    def scaled(v: Array) -> Array:
+        return jnp.where(logarithmic, jnp.log(jnp.where(logarithmic, v, 1.0)), v)
+
+    low, high, values = scaled(low), scaled(high), scaled(values)
+    bounded = np.isin(kinds, ("ranged", "log_ranged"))
+    return bounded & (jnp.minimum(values - low, high - values) < 0.02 * (high - low))
+
+
+def whitened(information: Array, gradient: Array) -> tuple[Array, Array]:
+    """W with W W^T = information^-1, and W^T gradient; directions without information get the least that others allow.
+
+    All is not a number where the information is not a finite, positive matrix.
+    """
+    diagonal = jnp.diag(information)
+    scale = jnp.sqrt(jnp.maximum(diagonal, 0.0))
+    least = jnp.min(jnp.where(scale > 0, scale, jnp.inf))
+    scale = jnp.where(scale > 0, scale, 1e-3 * least)
+    good = jnp.all(jnp.isfinite(information)) & jnp.isfinite(least)
+    correlation = jnp.where(good, information / jnp.outer(scale, scale), jnp.eye(len(scale)))
+    values, vectors = jnp.linalg.eigh(correlation)
+    whiten = vectors / jnp.sqrt(jnp.maximum(values, 1e-8)) / scale[:, None]
+    whiten = jnp.where(good, whiten, jnp.nan)
+    return whiten, whiten.T @ gradient

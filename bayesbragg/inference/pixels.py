@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesbragg.model import Shot
 
-__all__ = ["IntensityPrior", "Outliers", "Pixels", "PlanePrior"]
+__all__ = ["Guide", "IntensityPrior", "Outliers", "Pixels", "PlanePrior"]
 
 Array = Any
 
@@ -64,6 +64,20 @@ class IntensityPrior:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
+class Guide:
+    """Which reflection each box is of: the likelihood does not need it, the start of a search does.
+
+    Attributes:
+        miller_index: in the conventional setting, ``(n_boxes, 3)``.
+        lattice: ``(n_boxes,)``.
+    """
+
+    miller_index: Array
+    lattice: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
 class Pixels:
     """What was measured.
 
@@ -74,6 +88,7 @@ class Pixels:
         variance: readout variance, photon^2, same shape or scalar.
         gain_sd: relative calibration error of a pixel (standard deviation), same shape or scalar.
         outliers, planes, intensities: richer models; None for exact pixels, known background, known intensities.
+        guide: the boxes' reflections, where they are known.
     """
 
     counts: Array
@@ -84,6 +99,7 @@ class Pixels:
     outliers: Outliers | None = None
     planes: PlanePrior | None = None
     intensities: IntensityPrior | None = None
+    guide: Guide | None = None
 
     @classmethod
     def from_shot(cls, shot: Shot) -> Pixels:
@@ -92,4 +108,5 @@ class Pixels:
         keep = shot.trusted & finite
         variance = np.where(keep, shot.readout_sd**2, 1.0)
         counts, background = np.where(keep, shot.counts, 0.0), np.where(keep, shot.background, 0.0)
-        return cls(counts, background, keep, variance, np.asarray(shot.gain_sd, dtype=np.float64))
+        guide = Guide(shot.miller_index, shot.lattice)
+        return cls(counts, background, keep, variance, np.asarray(shot.gain_sd, dtype=np.float64), guide=guide)

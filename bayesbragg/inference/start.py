@@ -1,83 +1,90 @@
-"""A start for a search: the scale of the shot, and the block size at which the spots cover the data.
+"""Where a search starts: orientation from the spots' centroids if that is better, block size from a coarse scan, and
+the scale factor from a linear fit to the pixels.
 
-The model is linear in the scale factors: given the spots' shape, their common factor is a weighted linear fit. Blocks
-that are too large make spots too narrow to meet the pixels that they should explain, and a search from there has no
-slope to follow; the best of a few block sizes, each at its own best scale, gives it one.
+Bragg photons are linear in the scale factors G. Their common factor is found from the pixels for each trial, so that a
+start is as good as its geometry. Blocks that are too large for a wrong orientation put no photon into the boxes and
+leave no slope to follow; the best of a few sizes, each at its own best scale, gives one.
+
+Everything here is a function of arrays that can be mapped over shots.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
-from bayesbragg.inference.density import LogDensity, Pixels, Recipe, bragg_log_likelihood
+from bayesbragg.inference.density import LogDensity, Problem, Recipe, bragg_log_likelihood
 from bayesbragg.inference.likelihood import noise_variance
+from bayesbragg.inference.orientation_start import turned
+from bayesbragg.inference.pixels import Pixels
 
-__all__ = ["Start", "background_target", "find_start"]
+__all__ = ["EVALUATIONS", "background_target", "start_values"]
 
 Array = Any
-FloatArray = npt.NDArray[np.float64]
 
-BLOCK_FACTORS = tuple(float(f) for f in 2.0 ** np.arange(1.0, -4.25, -0.5))
+FACTORS = (2.0, 1.0, 0.5, 0.25, 0.125)
 """Block sizes that are tried, relative to the start."""
+FIRST = FACTORS.index(0.5)
+"""Which of them chooses the orientation: small enough to see spots that are a little off."""
+EVALUATIONS = len(FACTORS) + 1
+"""Evaluations of the forward model in `start_values`."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """Physical values ``(n,)``, their target, and the number of evaluations that it took to find them."""
+@partial(jax.jit, static_argnames=("recipe", "scale", "blocks"))
+def start_values(problem: Problem, recipe: Recipe, scale: bool = True, blocks: bool = True) -> Array:
+    """Physical values to start from, ``(n,)``: the best of the given ones and of those that are tried.
 
-    values: FloatArray
-    target: float
-    evaluations: int
-
-
-def find_start(density: LogDensity, *, scale: bool = True, blocks: bool = True) -> Start:
-    """The best start among a few block sizes, each with its best scale.
-
-    Only what varies is changed: a fixed scale or block size stays. Bounds are kept.
+    Only what varies is changed, and bounds are kept.
 
     Args:
         scale: fit the common factor of the scale factors.
-        blocks: try several block sizes.
+        blocks: try several block sizes, and orientation and cell by the centroids.
     """
-    layout = density.layout
-    is_scale = np.array([site.prior == "G" for site in layout.sites])
-    is_block = np.array([site.prior == "Nabc" for site in layout.sites])
-    low, high = layout.bounds().T
+    layout, pixels = problem.layout, problem.pixels
+    is_scale = np.array([site.prior == "G" for site in layout.sites]) & scale
+    is_block = np.array([site.prior == "Nabc" for site in layout.sites]) & blocks
+    given, low, high = (jnp.asarray(a) for a in (layout.start, layout.low, layout.high))
     # A start on a bound has no slope in bounded coordinates; the search must not begin there.
-    margin = 1e-3 * np.where(np.isfinite(high - low), np.minimum(high - low, np.abs(layout.start) + 1e-9), 0.0)
-    factors = BLOCK_FACTORS if blocks and is_block.any() else (1.0,)
-    first = np.asarray(layout.start, dtype=np.float64)
-    best = Start(first, density.target(layout.coordinates(first)), 1)
-    evaluations, tried = 1, [first] if not (scale and is_scale.any()) else []
-    for factor in factors:
-        values = np.where(is_block, np.clip(first * factor, low + margin, high - margin), first)
-        if any(np.array_equal(values, other) for other in tried):
-            continue
-        tried.append(values)
-        evaluations += 1
-        bragg = density.bragg(layout.coordinates(values))
-        if scale and is_scale.any():
-            c, likelihood = (float(v) for v in _scale(bragg, density.problem.pixels, density.recipe))
-            if not np.isfinite(c):
-                continue
-            scaled = np.where(is_scale, np.clip(values * c, low + margin * 1e-9, high), values)
-            if not np.allclose(scaled, np.where(is_scale, values * c, values)):
-                likelihood = density.log_likelihood(layout.coordinates(scaled))
-                evaluations += 1
+    margin = 1e-3 * jnp.where(jnp.isfinite(high - low), jnp.minimum(high - low, jnp.abs(given) + 1e-9), 0.0)
+
+    def photons(values: Array) -> Array:
+        return recipe.forward(layout.place(values, problem.base), problem.scene, recipe.options).astype(jnp.float64)
+
+    def target(values: Array, bragg: Array) -> Array:
+        prior = layout.log_prior(values, layout.place(values, problem.base))
+        return -(bragg_log_likelihood(bragg, pixels, recipe) + prior)
+
+    def tried(first: Array, factor: Array) -> tuple[Array, Array]:
+        values = jnp.where(is_block, jnp.clip(first * factor, low + margin, high - margin), first)
+        bragg = photons(values)
+        if is_scale.any():
+            c = _scale(bragg, pixels, recipe)
+            scaled = jnp.where(is_scale, jnp.clip(values * c, low + 1e-9 * margin, high), values)
+            lead = int(np.argmax(is_scale))
+            bragg = bragg * (scaled[lead] / values[lead])
             values = scaled
-        else:
-            likelihood = density.log_likelihood_of(bragg)
-        target = -(likelihood + density.log_prior(layout.coordinates(values)))
-        if np.isfinite(target) and not target >= best.target:
-            best = Start(values, target, evaluations)
-    return Start(best.values, best.target, evaluations)
+        found = target(values, bragg)
+        return values, jnp.where(jnp.isfinite(found), found, jnp.inf)
+
+    def best(values: Array, targets: Array) -> tuple[Array, Array]:
+        i = jnp.argmin(targets)
+        return values[i], targets[i]
+
+    factors = jnp.array(FACTORS if is_block.any() else (1.0,))
+    middle = factors[FIRST] if is_block.any() else factors[0]
+    starts = jnp.stack([given, turned(given, problem)]) if blocks else given[None]
+    values, targets = jax.lax.map(lambda first: tried(first, middle), starts)
+    first = starts[jnp.argmin(targets)]
+    values, found = best(values, targets)
+    others = jnp.array([f for i, f in enumerate(FACTORS) if i != FIRST]) if is_block.any() else jnp.zeros(0)
+    if len(others):
+        more, targets = jax.lax.map(lambda factor: tried(first, factor), others)
+        values, found = best(jnp.concatenate([values[None], more]), jnp.concatenate([found[None], targets]))
+    return jnp.where(jnp.isfinite(found), values, given)
 
 
 def background_target(density: LogDensity) -> float:
@@ -90,9 +97,8 @@ def _background(pixels: Pixels, recipe: Recipe) -> Array:
     return bragg_log_likelihood(jnp.zeros_like(pixels.background), pixels, recipe)
 
 
-@partial(jax.jit, static_argnames="recipe")
-def _scale(bragg: Array, pixels: Pixels, recipe: Recipe) -> tuple[Array, Array]:
-    """Best common factor of Bragg photons and its log likelihood: weighted least squares, then a choice."""
+def _scale(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
+    """Best common factor of Bragg photons: weighted least squares, then a choice."""
     bragg = jnp.where(pixels.trusted, bragg, 0.0)
     excess = pixels.counts - pixels.background
     floor = 1e-6 * jnp.sum(jnp.where(pixels.trusted, jnp.abs(excess), 0.0)) / (jnp.sum(bragg) + 1e-300)
@@ -108,5 +114,5 @@ def _scale(bragg: Array, pixels: Pixels, recipe: Recipe) -> tuple[Array, Array]:
     c = jax.lax.fori_loop(0, 6, step, 1e3 * floor)
     candidates = c * 2.0 ** jnp.arange(-1.5, 2.0, 0.5)
     values = jax.lax.map(lambda k: bragg_log_likelihood(k * bragg, pixels, recipe), candidates)
-    best = jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))
-    return candidates[best], values[best]
+    found = candidates[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))]
+    return jnp.where(jnp.isfinite(found), found, 1.0)
