@@ -247,13 +247,19 @@ def _spectrum(
     return Spectrum.monochromatic(wavelength, settings.total_flux), f"monochromatic, {wavelength:.5f} A"
 
 
-@lru_cache(maxsize=4)
 def load_factors(settings: FactorSettings, group: str, wavelength_A: float) -> StructureFactors:
     """Structure factors by the settings, for crystals of a space group (Hermann-Mauguin symbol).
 
     Raises:
         InputError: no source, or one that cannot be read or does not fit.
     """
+    # Shots differ in wavelength, measured amplitudes do not.
+    depends = settings.mtz is None and settings.anomalous
+    return _factors(settings, group, wavelength_A if depends else 1.0)
+
+
+@lru_cache(maxsize=4)
+def _factors(settings: FactorSettings, group: str, wavelength_A: float) -> StructureFactors:
     if settings.intensities == "wilson":
         # The amplitude is put in box by box (`bayesbragg.pipeline.pixel_model`).
         return StructureFactors(np.zeros((1, 3), dtype=np.int64), np.zeros(1), default_F=1.0)
