@@ -80,7 +80,7 @@ def image_figure(
         else:
             xy = position[number == panel]
         faces: dict[str, Any] = {"c": colour} if marker == "x" else {"edgecolors": colour, "facecolors": "none"}
-        scale = 1.0 if panel is None else 2.5
+        scale = 1.0 if panel is None else 10.0
         label = f"{len(xy)} {name}"
         axes.scatter(xy[:, 0], xy[:, 1], s=scale * size, marker=marker, linewidths=0.9, label=label, **faces)
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.015, extend="max", aspect=32)

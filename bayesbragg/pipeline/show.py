@@ -20,7 +20,6 @@ from bayesbragg.io.reflections import read_reflections
 from bayesbragg.io.spectra import read_lam
 from bayesbragg.io.tables import read_table
 from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Spectrum
-from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.write import read_modeler
 
 __all__ = ["describe_file", "kind_of"]
@@ -191,11 +190,7 @@ def _cell(values: Any) -> str:
 def _image(path: Path, index: int, every: bool) -> Iterator[str]:
     count = count_images(path)
     yield f"{path}: {count} image{'s' if count > 1 else ''}; number {index} is shown"
-    try:
-        experiment = read_image_experiment(path, index)
-    except InputError as error:
-        yield f"geometry: {error}"
-        return
+    experiment = read_image_experiment(path, index)
     assert experiment.image is not None
     image = read_image(experiment.image, experiment.detector)
     trusted = [
