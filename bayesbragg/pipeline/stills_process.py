@@ -68,6 +68,7 @@ class ProcessedStill:
         integrated: integrated reflections.
         refined: the pixel refinement.
         rmsd_px: root mean square offset of the indexed spots after indexing, pixels.
+        n_indexed: spots that indexing gave; a refinement drops those without a usable box.
     """
 
     tag: str
@@ -79,6 +80,7 @@ class ProcessedStill:
     integrated: IntegratedStill | None = None
     refined: Refined | None = None
     rmsd_px: float = float("nan")
+    n_indexed: int = 0
 
 
 def process_image(
@@ -126,6 +128,7 @@ def process_image(
         indexed=indexed.reflections,
         experiments=indexed.experiments,
         rmsd_px=rmsd,
+        n_indexed=len(indexed.reflections),
     )
     poor = _poor(indexed, rmsd, settings)
     if poor:
@@ -144,6 +147,7 @@ def process_indexed(still: Still, settings: StillsSettings) -> ProcessedStill:
         indexed=still.reflections,
         experiments=experiments,
         rmsd_px=_rmsd(still.reflections),
+        n_indexed=len(still.reflections),
     )
     name = still.source[0] if still.source else still.tag
     return replace(_onwards(found, still, settings, name), strong=None)
@@ -217,7 +221,9 @@ def _poor(found: IndexedStill, rmsd: float, settings: StillsSettings) -> str:
         turned = np.abs(cell[3:] - expected[3:]).max()
         if off > known.length_tolerance or turned > known.angle_tolerance_deg:
             shown = ", ".join(f"{x:.2f}" for x in cell)
-            return f"the lattice has a cell of {shown}, beyond the tolerances of indexing.known_symmetry; check the cell"
+            return (
+                f"the lattice has a cell of {shown}, beyond the tolerances of indexing.known_symmetry; check the cell"
+            )
     return ""
 
 
