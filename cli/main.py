@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "residuals": Command("bayesbragg.cli.residuals", "offsets between observed and predicted spots, on the detector"),
     "pred-offsets": Command("bayesbragg.cli.pred_offsets", "the same against resolution, for one run or several"),
     "posterior": Command("bayesbragg.cli.posterior", "error bars and full posteriors of refined shots"),
+    "summary": Command("bayesbragg.cli.summary", "what a run's crystals have in common, as priors for the next run"),
     "report": Command("bayesbragg.cli.report", "one HTML page about a run, finished or under way"),
     "show": Command("bayesbragg.cli.show", "print what files hold, and draw them"),
     "simulate": Command("bayesbragg.cli.simulate", "make images of known truth"),
