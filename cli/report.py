@@ -83,7 +83,10 @@ def _results(folder: Path, max_shots: int) -> Results | None:
     from bayesbragg.diagnostics.offsets import combine, prediction_offsets, summary
     from bayesbragg.model.errors import InputError
     from bayesbragg.pipeline.report_sections import Results
+    from bayesbragg.pipeline.stills_write import PREFIX, STILLS
 
+    if (folder / STILLS).is_dir():
+        folder = folder / STILLS  # composite output keeps the stills' own files apart
     try:
         pairs = find_pairs(folder)
         loaded = load_run(folder, max_shots=max_shots, quiet=True)
@@ -96,7 +99,7 @@ def _results(folder: Path, max_shots: int) -> Results | None:
     ]
     parts: dict[str, list[int]] = {}
     for i, tag in enumerate(loaded.tags):
-        parts.setdefault(tag, []).append(i)
+        parts.setdefault(tag.removeprefix(PREFIX), []).append(i)
     return Results(
         detector=loaded.shots[0][0].detector,
         after=loaded.all_offsets,

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 SHELL = ("sh", "bash", "console", "text", "")
-PROGRAMS = {"refine": "refine", "stills-process": "refine", "geometry-refine": "geometry"}
+PROGRAMS = {"refine": "refine", "simulate": "refine", "stills-process": "stills_process", "geometry-refine": "geometry"}
 PYTHON_ONLY = (
     "howto/restrain_cell",
     "howto/spectrum",
@@ -30,7 +30,7 @@ PYTHON_ONLY = (
     "howto/geometry",
     "questions",
 )
-WHOLE = ("getting_started",)
+WHOLE = ("getting_started", "tutorial")
 SLOW_PYTHON = ("howto/arviz", "howto/own_model")
 
 

@@ -116,7 +116,14 @@ class Page:
 
 LEVELS = {"good": "Good", "note": "Note", "look": "Look at", "bad": "Problem"}
 STATUS = {"converged": "good", "passed": "good", "existing": "good", "finished": "good"}
-STATUS |= {"iteration limit": "look", "stalled": "look"}
+STATUS |= {"integrated": "good", "refined": "good", "indexed": "good", "spots found": "good"}
+STATUS |= {
+    "iteration limit": "look",
+    "stalled": "look",
+    "no spots": "muted",
+    "not a hit": "muted",
+    "few spots": "muted",
+}
 
 
 def table(anchor: str, caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:
@@ -136,6 +143,7 @@ def table(anchor: str, caption: str, columns: Sequence[Column], rows: Sequence[S
     lines = [_row(columns, row) for row in rows[:PAGE_ROWS]]
     data = {
         "kinds": [c.kind for c in columns],
+        "levels": STATUS if any(c.kind == "status" for c in columns) else {},
         "rows": [[_plain(c, value) for c, value in zip(columns, row, strict=True)] for row in rows],
     }
     # Inside a script element only the end of that element has to be hidden.

@@ -18,23 +18,19 @@ from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.report_data import RunData, column
 from bayesbragg.pipeline.report_errors import error_bars, geometry_progress, panels
 from bayesbragg.pipeline.report_findings import findings
-from bayesbragg.pipeline.report_sections import Results, Suggestion, distributions, offsets_section, spots
+from bayesbragg.pipeline.report_sections import Results, distributions, offsets_section, spots
 from bayesbragg.pipeline.report_shots import outcome, shots
+from bayesbragg.pipeline.summary import phil_of, summarize
 
 __all__ = ["report_html", "suggestions"]
 
-PRIOR_SOURCE = (
-    "Median and robust standard deviation of the run's own values, in the names of the parameter file (betas are "
-    "variances). The spread contains the error bars of the fits."
-)
-_SUGGESTED: tuple[tuple[str, int | None, str], ...] = (
-    ("a", None, "ucell_a"),
-    ("b", None, "ucell_b"),
-    ("c", None, "ucell_c"),
-    ("ncells", 0, "Nabc"),
-    ("ncells", 1, "Nabc"),
-    ("ncells", 2, "Nabc"),
-)
+_PROGRAMS: Mapping[str, str] = {
+    "refine": "refine",
+    "stills-process": "stills_process",
+    "geometry-refine": "geometry",
+}
+WITHOUT_ERRORS = "The spread over shots contains the error bars of the fits: bayesbragg posterior tells them apart."
+WITH_ERRORS = "The error bars of the single shots are taken out of the spread."
 
 
 def report_html(run: RunData, results: Results | None, *, refresh_s: int = 0) -> str:
@@ -48,7 +44,7 @@ def report_html(run: RunData, results: Results | None, *, refresh_s: int = 0) ->
     after = results.after if results is not None else None
     by_d = results.by_resolution(after) if results is not None and after is not None else None
     parts: list[Section | None] = [outcome(run) if run.outcomes else None, geometry_progress(run), panels(run)]
-    parts.append(distributions(run, suggestions(run), PRIOR_SOURCE))
+    parts.append(distributions(run, *suggestions(run)))
     parts.append(offsets_section(results) if results is not None and len(results.after) else None)
     if not run.panels:
         parts += [spots(run), error_bars(run)]
@@ -67,19 +63,20 @@ def report_html(run: RunData, results: Results | None, *, refresh_s: int = 0) ->
     return render(page)
 
 
-def suggestions(run: RunData) -> Mapping[tuple[str, int | None], Suggestion]:
-    """Priors that a run of at least five shots suggests, by column and place."""
-    found: dict[tuple[str, int | None], Suggestion] = {}
-    for name, place, phil in _SUGGESTED:
-        values = column([row for row in run.rows if row.get("status", "converged") == "converged"], name, place)
-        values = values[np.isfinite(values)]
-        if len(values) < 5:
-            continue
-        middle = float(np.median(values))
-        sd = 1.4826 * float(np.median(np.abs(values - middle)))
-        if sd > 0:
-            found[name, place] = Suggestion(phil, middle, sd)
-    return found
+def suggestions(run: RunData) -> tuple[Mapping[tuple[str, int | None], tuple[float, float]], str, str]:
+    """Priors that the run's population suggests: mean and standard deviation by column and place in it, the same as
+    PHIL, and a sentence on how they were made. Empty where too few shots converged."""
+    try:
+        summary_of_run = summarize(run.posterior or run.rows)
+    except InputError:
+        return {}, "", ""
+    found: dict[tuple[str, int | None], tuple[float, float]] = {}
+    for line in summary_of_run.lines:
+        if line.phil != "G":
+            name = line.name.split("[")[0]
+            found[name, line.component] = line.population.mean, float(np.sqrt(line.population.variance))
+    source = WITH_ERRORS if summary_of_run.has_errors else WITHOUT_ERRORS
+    return found, phil_of(summary_of_run) if found else "", source
 
 
 def _when(run: RunData) -> str:
@@ -96,6 +93,10 @@ def _lead(run: RunData, results: Results | None) -> str:
     if run.panels and isinstance(fit, dict):
         n = len({str(row.get("tag")) for row in run.rows})
         text.append(f"{len(run.panels)} panel groups were refined against {n} shots: {fit.get('status')}.")
+    elif run.stills:
+        empty = sum(o.empty for o in run.outcomes)
+        good = sum(not o.failed and not o.empty for o in run.outcomes)
+        text.append(f"{good} of {len(run.stills)} images were processed; {empty} show no crystal, {failed} failed.")
     elif run.outcomes:
         done = len(run.outcomes) - failed
         text.append(f"{done} of {run.n_shots} shots are refined, {converged} of them converged.")
@@ -113,7 +114,12 @@ def _lead(run: RunData, results: Results | None) -> str:
 
 def _figures(run: RunData, results: Results | None) -> list[Figure]:
     found = []
-    if run.outcomes:
+    if run.stills:
+        n, empty = len(run.stills), sum(o.empty for o in run.outcomes)
+        lattices = sum(int(r.get("n_lattices") or 0) > 0 for r in run.stills)
+        found.append(Figure("Images", str(n), sub=f"{empty} without a crystal"))
+        found.append(Figure("Indexed", str(lattices), sub=f"{100 * lattices / max(n - empty, 1):.0f} % of the others"))
+    elif run.outcomes:
         done = sum(not o.failed for o in run.outcomes)
         rate = f"{100 * done / max(len(run.outcomes), 1):.0f} % of those tried"
         found.append(Figure("Shots refined", str(done), f"of {run.n_shots}", rate))
@@ -186,7 +192,6 @@ def _changed(phil: str, kind: str) -> str:
         path = Path(temporary) / "run.phil"
         path.write_text(phil, encoding="utf-8")
         try:
-            program = "geometry" if kind == "geometry-refine" else "refine"
-            return load_phil([path], program=program, warn=False).changed_text()
+            return load_phil([path], program=_PROGRAMS[kind], warn=False).changed_text()
         except InputError:
             return ""

@@ -21,6 +21,8 @@ import numpy.typing as npt
 from bayesbragg.io.tables import TABLE_NAME, read_table
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import FitStatus
+from bayesbragg.pipeline.stills_process import StillStatus
+from bayesbragg.pipeline.stills_write import read_records
 from bayesbragg.pipeline.write import MODELERS
 
 __all__ = ["Outcome", "RunData", "column", "read_run_data"]
@@ -34,8 +36,8 @@ QUIET_S = 180.0
 """A run without a word for so long is not thought to go on."""
 
 _LINE = re.compile(r"^\S+ \S+ INFO +bayesbragg\S*: (?P<tag>[^:]+): (?P<status>bad input|error|no \w+): (?P<reason>.*)$")
-_TOTAL = re.compile(r" INFO +bayesbragg\S*: (\d+) (?:shots|images)$")
-_DEVICE = re.compile(r" INFO +bayesbragg\S*: device: (.*)$")
+_TOTAL = re.compile(r" INFO +bayesbragg\S*: (?:device: .*; )?(\d+) (?:shots|tasks)(?:,.*)?$")
+_DEVICE = re.compile(r" INFO +bayesbragg\S*: device: ([^;]*)")
 _COMMAND = re.compile(r" bayesbragg: command: (.*)$")
 
 
@@ -49,11 +51,18 @@ class Outcome:
     seconds: float = 0.0
 
     @property
+    def empty(self) -> bool:
+        """Whether the still shows no crystal: no fault of anything."""
+        return self.status in _EMPTY
+
+    @property
     def failed(self) -> bool:
-        return self.status not in (*_GOOD, FitStatus.ITERATION_LIMIT.value, FitStatus.STALLED.value)
+        return self.status not in (*_GOOD, *_EMPTY, FitStatus.ITERATION_LIMIT.value, FitStatus.STALLED.value)
 
 
-_GOOD = (FitStatus.CONVERGED.value, "existing")
+_EMPTY = (StillStatus.NO_SPOTS.value, StillStatus.NOT_A_HIT.value, StillStatus.FEW_SPOTS.value)
+_GOOD = (FitStatus.CONVERGED.value, "existing", "finished", StillStatus.INTEGRATED.value, StillStatus.REFINED.value)
+_GOOD += (StillStatus.INDEXED.value, StillStatus.SPOTS.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +76,7 @@ class RunData:
         record: of ``run.json``; empty where there is none.
         rows: of the table of shots.
         outcomes: of every shot that is known of.
+        stills: records of raw stills, where the run began with images.
         n_shots: shots that the run was asked for, where known, else those known of.
         finished_at: times at which rows were written, seconds since 1970, sorted.
         posterior: rows of the table of posteriors.
@@ -82,6 +92,7 @@ class RunData:
     record: dict[str, Any]
     rows: list[Row]
     outcomes: tuple[Outcome, ...]
+    stills: list[Row]
     n_shots: int
     finished_at: FloatArray
     posterior: list[Row]
@@ -106,14 +117,16 @@ def read_run_data(folder: Path) -> RunData:
         raise InputError(f"{folder}: no such folder; give the output folder of a run")
     record = _json(folder / RECORD)
     log = _log_lines(folder / LOG)
-    written = np.sort([path.stat().st_mtime for path in (folder / ROWS).glob("*.parquet")])
+    stills = read_records(folder)
+    done = (folder / "records").glob("*.json") if stills else (folder / ROWS).glob("*.parquet")
+    written = np.sort([path.stat().st_mtime for path in done])
     recorded = (folder / RECORD).stat().st_mtime if record else 0.0
     last = max([recorded, *written[-1:], _mtime(folder / LOG)])
     complete = bool(record) and record.get("state", "finished") == "finished"
     complete = complete and not (len(written) and written[-1] > recorded + 2.0)
     state = "finished" if complete else "running" if time.time() - last < QUIET_S else "stopped"
     rows = _table(folder, complete)
-    outcomes = _outcomes(record, rows, log, complete)
+    outcomes = _of_stills(stills) if stills else _outcomes(record, rows, log, complete)
     if not (record or rows or outcomes or log):
         raise InputError(
             f"{folder}: neither {RECORD} nor {LOG} nor rows of shots in it; give the output folder of a run"
@@ -127,6 +140,7 @@ def read_run_data(folder: Path) -> RunData:
         record=record,
         rows=rows,
         outcomes=outcomes,
+        stills=stills,
         n_shots=max(int(total) if total and not complete else 0, len(outcomes)),
         finished_at=np.asarray(written, dtype=np.float64),
         posterior=_rows_of(folder / POSTERIOR),
@@ -218,6 +232,13 @@ def _outcomes(record: dict[str, Any], rows: Sequence[Row], log: Sequence[str], c
             if match := _LINE.match(line):
                 found[match["tag"]] = Outcome(match["tag"], match["status"], match["reason"])
     return tuple(found.values())
+
+
+def _of_stills(records: Sequence[Row]) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(str(r["tag"]), str(r.get("status")), str(r.get("reason") or ""), float(r.get("seconds") or 0.0))
+        for r in records
+    )
 
 
 def _panels(path: Path) -> list[dict[str, float]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
@@ -20,7 +19,7 @@ from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.report_data import RunData, column
 from bayesbragg.pipeline.write import read_modeler
 
-__all__ = ["Results", "Suggestion", "distributions", "offsets_section", "spots"]
+__all__ = ["Results", "distributions", "offsets_section", "spots"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,15 +52,6 @@ class Results:
         return by_resolution(offsets, n) if n >= 3 else None
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A prior that the run suggests for a parameter: its PHIL name, mean and standard deviation in the table's unit."""
-
-    phil: str
-    center: float
-    sd: float
-
-
 PARAMETERS: tuple[tuple[str, str, str, int | None, str, bool], ...] = (
     ("a", "Cell edge a", "Å", None, "a_init", False),
     ("b", "Cell edge b", "Å", None, "b_init", False),
@@ -89,18 +79,17 @@ PARAMETERS: tuple[tuple[str, str, str, int | None, str, bool], ...] = (
 
 
 def distributions(
-    run: RunData, suggestions: Mapping[tuple[str, int | None], Suggestion], source: str
+    run: RunData, suggestions: Mapping[tuple[str, int | None], tuple[float, float]], phil: str, source: str
 ) -> Section | None:
     """Histograms over shots of everything that varied, and priors that they suggest.
 
     Args:
-        suggestions: by column and place.
-        source: a sentence on how they were made.
+        suggestions: mean and standard deviation by column and place in it.
+        phil: the same as parameters; source: a sentence on how they were made.
     """
     if len(run.rows) < 2:
         return None
     figures: list[str] = []
-    lines: list[str] = []
     seen: list[FloatArray] = []
     for name, title, unit, place, start, log in PARAMETERS:
         values = column(run.rows, name, place)
@@ -115,11 +104,8 @@ def distributions(
         sd = 1.4826 * float(np.median(np.abs(values - np.median(values))))
         caption = f"median {with_error(float(np.median(values)), sd)} (robust sd)"
         if suggested is not None:
-            caption += f"; suggested prior {with_error(suggested.center, suggested.sd)}"
-            lines.append(f"centers.{suggested.phil} = {suggested.center:.6g}")
-            lines.append(f"betas.{suggested.phil} = {suggested.sd**2:.3g}")
-        prior = (suggested.center, suggested.sd) if suggested is not None else None
-        chart = histogram(values, f"{title}: {caption}", start=before, prior=prior, log=log)
+            caption += f"; suggested prior {with_error(*suggested)}"
+        chart = histogram(values, f"{title}: {caption}", start=before, prior=suggested, log=log)
         figures.append(figure(chart, title, caption, unit=unit))
     if not figures:
         return None
@@ -129,26 +115,14 @@ def distributions(
         + "</ul>"
     )
     html = key + f'<div class="grid">{"".join(figures)}</div>'
-    if lines:
-        text = _phil(lines)
+    if phil:
         html += (
             f'<h3>Suggested priors</h3><p class="note">{escape(source)}</p>'
-            f'<pre id="suggested" tabindex="0"><code>{escape(text)}</code></pre>'
+            f'<pre id="suggested" tabindex="0"><code>{escape(phil)}</code></pre>'
             '<button type="button" data-copy="suggested" hidden>Copy</button>'
         )
     note = "One value for each lattice. The central 98 % of the values are drawn; the first and last bar hold the rest."
     return Section("distributions", "Distributions", note, html)
-
-
-def _phil(lines: Sequence[str]) -> str:
-    """Lines of parameters; the three numbers of a triple on one line."""
-    joined: dict[str, list[str]] = defaultdict(list)
-    for line in lines:
-        name, value = line.split(" = ")
-        joined[name].append(value)
-    return "\n".join(
-        ["use_restraints = True", *(f"{name} = {' '.join(values)}" for name, values in sorted(joined.items()))]
-    )
 
 
 def offsets_section(results: Results) -> Section:

@@ -35,7 +35,7 @@ def outcome(run: RunData) -> Section:
     causes: dict[tuple[str, str], list[str]] = defaultdict(list)
     examples: dict[tuple[str, str], str] = {}
     for item in run.outcomes:
-        if item.failed or item.status in ("iteration limit", "stalled"):
+        if item.failed or item.empty or item.status in ("iteration limit", "stalled"):
             cause = item.status, _cause(item.reason, item.tag)
             causes[cause].append(item.tag)
             examples.setdefault(cause, item.reason)
@@ -48,8 +48,33 @@ def outcome(run: RunData) -> Section:
             for (status, cause), tags in rows
         ]
         html += "<h3>Causes</h3>" + table("causes", "Why shots failed or did not converge", columns, lines)
-    html += _pace(run)
+    html = _funnel(run) + html + _pace(run)
     return Section("outcome", "Outcome", "Every shot has a status; a failed one never stops the run.", html)
+
+
+def _funnel(run: RunData) -> str:
+    """How many stills came how far, from images to integrated reflections."""
+    if not run.stills:
+        return ""
+    n = len(run.stills)
+    hits = sum(not o.empty and o.status not in ("bad input", "error", "saturated") for o in run.outcomes)
+    indexed = sum(bool(r.get("n_lattices")) for r in run.stills)
+    steps = [
+        ("images", n, ""),
+        ("hits", hits, _rate(hits, n, "images")),
+        ("indexed", indexed, _rate(indexed, hits, "hits")),
+        ("refined", sum(r.get("fit") is not None for r in run.stills), ""),
+        ("integrated", sum(r.get("n_integrated") is not None for r in run.stills), ""),
+    ]
+    lines = "".join(
+        f'<span>{name}</span><div style="width:{100 * count / n:.1f}%"></div><span>{count}{escape(rate)}</span>'
+        for name, count, rate in steps
+    )
+    return f'<div class="funnel">{lines}</div>'
+
+
+def _rate(count: int, of: int, what: str) -> str:
+    return f" ({100 * count / of:.0f} % of {what})" if of else ""
 
 
 def _cause(reason: str, tag: str) -> str:

@@ -24,8 +24,7 @@
     const [back, on] = tools.querySelectorAll("button");
     const key = `bayesbragg:${document.title}:${box.id}`;
     const state = Object.assign({ text: "", column: -1, down: false, page: 0 }, store(key));
-    const good = { converged: "good", passed: "good", existing: "good", finished: "good" };
-    const look = { "iteration limit": "look", stalled: "look" };
+    const levels = data.levels;
 
     function rows() {
       const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -51,7 +50,7 @@
       const text = String(shown(cell) ?? "");
       if (kind === "status") {
         const word = document.createElement("span");
-        word.className = `status ${good[text] || look[text] || "bad"}`;
+        word.className = `status ${levels[text] || "bad"}`;
         word.textContent = text;
         element.append(word);
       } else {
