@@ -7,12 +7,13 @@ settings (KEY=VALUE):
   inference=laplace    a Gaussian about the best fit, corrected by importance weights: seconds; or nuts, the full
                        posterior by Markov chains: minutes, and right where the posterior is not Gaussian
   draws=2000           draws (laplace); of each chain (nuts, there 500 by default)
-  chains=4 warmup=100  of nuts
+  chains=4 warmup=75   of nuts
   target_accept=0.8    of nuts: raise it towards 0.99 where there are divergences
   exact_hessian=False  of laplace: the exact second derivative in place of the expected one
   seed=0               of all randomness
   parameters=A,B       which ones are plotted; all by default
-  plots=False          also write TAG_trace.png, TAG_pairs.png and TAG_prior.png
+  plots=False          also write TAG_trace.png, TAG_pairs.png, TAG_prior.png, TAG_predicted.png, TAG_residuals.png, and
+                       forest_NAME.png for the cell of several shots
 
 Every posterior has a verdict: k-hat of the weights (laplace), or R-hat, effective sample sizes, divergences and E-BFMI
 of the chains (nuts). With --strict a verdict that fails is exit code 1.
@@ -62,7 +63,7 @@ class Settings:
     inference: str = "laplace"
     draws: int = 0
     chains: int = 4
-    warmup: int = 100
+    warmup: int = 75
     target_accept: float = 0.0
     exact_hessian: bool = False
     seed: int = 0
@@ -114,6 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not columns:
         return 1
     path = _write_table(earlier, columns)
+    if settings.plots and len(columns) > 1:
+        _plot_forests(earlier.folder, list(columns), [name for name in settings.parameters.split(",") if name])
     good = len(columns) - unconvincing
     print(f"{len(columns)} of {len(wanted)} posteriors, {good} with a verdict that passed; {path} has their sds")
     return int(arguments.strict and bool(failed or unconvincing))
@@ -267,7 +270,8 @@ def _explore(earlier: Run, wanted: list[str], settings: Settings, *, quiet: bool
 def _one(earlier: Run, source: Any, settings: Settings, *, quiet: bool) -> tuple[Posterior, list[dict[str, Any]]]:
     from bayesbragg.diagnostics.inference_data import inference_data, write_netcdf
     from bayesbragg.inference.laplace import target_of_fit
-    from bayesbragg.pipeline.posterior import fit_again, sd_columns
+    from bayesbragg.pipeline.error_bars import posterior_columns
+    from bayesbragg.pipeline.posterior import fit_again
 
     tag, rows = source.tag, earlier.rows[source.tag]
     if str(rows[0].get("status")) == "failed":
@@ -288,27 +292,29 @@ def _one(earlier: Run, source: Any, settings: Settings, *, quiet: bool) -> tuple
     if settings.plots:
         from bayesbragg.diagnostics.figure_style import save
         from bayesbragg.diagnostics.posterior_plots import pair_plot, prior_plot, trace_plot
+        from bayesbragg.diagnostics.predictive_plots import predictive_plot, residual_plot
 
         for name, plot in (("trace", trace_plot), ("pairs", pair_plot), ("prior", prior_plot)):
             save(plot(data, chosen), earlier.folder / f"{tag}_{name}.png")
+        for name, picture in (("predicted", predictive_plot), ("residuals", residual_plot)):
+            save(picture(data), earlier.folder / f"{tag}_{name}.png")
     constraint = prepared.layout.constraint
-    return posterior, [sd_columns(posterior, constraint, number) for number in range(len(rows))]
+    return posterior, [posterior_columns(posterior, constraint, number) for number in range(len(rows))]
 
 
 def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Posterior:
-    from bayesbragg.inference.laplace import LaplaceOptions, laplace
-    from bayesbragg.inference.nuts import NutsOptions, nuts
+    from bayesbragg.pipeline.error_bars import sample
+    from bayesbragg.pipeline.settings import PosteriorSettings
 
-    if settings.inference == "laplace":
-        options = LaplaceOptions(n_draws=settings.draws or 2000, exact_hessian=settings.exact_hessian)
-        return laplace(target, options, seed=settings.seed)
-    chains = NutsOptions(
-        n_chains=settings.chains,
-        n_draws=settings.draws or 500,
-        n_warmup=settings.warmup,
-        target_accept=settings.target_accept or None,
+    how = PosteriorSettings(
+        "nuts" if settings.inference == "nuts" else "laplace",
+        settings.draws,
+        settings.chains,
+        settings.warmup,
+        settings.target_accept,
+        settings.exact_hessian,
     )
-    with progress(100, f"sampling {tag}", quiet=quiet) as bar:
+    with progress(100, f"sampling {tag}", quiet=quiet or settings.inference != "nuts") as bar:
         shown = 0
 
         def report(done: int, work: int) -> None:
@@ -317,7 +323,20 @@ def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Poster
                 bar.advance(f"{done} of {work} draws")
                 shown += 1
 
-        return nuts(target, chains, seed=settings.seed, report=report)
+        return sample(target, how, settings.seed, report)
+
+
+def _plot_forests(folder: Path, tags: list[str], names: list[str]) -> None:
+    """One picture for each parameter, all shots in it; the cell where no parameters are named."""
+    from bayesbragg.diagnostics.figure_style import save
+    from bayesbragg.diagnostics.inference_data import groups_of, read_netcdf
+    from bayesbragg.diagnostics.predictive_plots import forest_plot
+
+    data = {tag: read_netcdf(folder / f"{tag}_posterior.nc") for tag in tags}
+    known = [{str(name) for name in groups_of(one)["posterior"].data_vars} for one in data.values()]
+    for name in names or sorted(n for n in known[0] if n.startswith("ucell_")):
+        if all(name in own for own in known):
+            save(forest_plot(data, name), folder / f"forest_{name}.png")
 
 
 def _write_table(earlier: Run, columns: dict[str, list[dict[str, Any]]]) -> Path:

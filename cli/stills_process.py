@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesbragg.cli.common import add_logging_arguments, progress, provenance, write_json
+from bayesbragg.cli.ranks import local_rank, mpi_ranks
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,13 +81,13 @@ def process(parameters: ResolvedParameters, paths: list[Path], *, resume: bool, 
     from bayesbragg.pipeline.stills_run import StillsJob, run_stills, without_finished
     from bayesbragg.pipeline.stills_settings import stills_settings
 
-    ranks = _ranks(parameters)
+    ranks = mpi_ranks(parameters)
     rank, size = (0, 1) if ranks is None else (ranks.Get_rank(), ranks.Get_size())
     settings = stills_settings(parameters)
     tasks = _tasks(parameters, paths)
     if any(task.files is None for task in tasks) and settings.do_index:
         settings.lattice.crystal()
-    device = choose_device(parameters.device)
+    device = choose_device(parameters.device, local_rank(ranks))
     remember_programs()
     geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
     if settings.do_refine and settings.do_index:
@@ -132,20 +133,6 @@ def process(parameters: ResolvedParameters, paths: list[Path], *, resume: bool, 
         print("bayesbragg: interrupted; --resume goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
     return code
-
-
-def _ranks(parameters: ResolvedParameters) -> Any:
-    """The communicator of ``mp.method=mpi``; None for a single process."""
-    method = parameters.stills.mp.method
-    if method not in ("multiprocessing", "mpi"):
-        raise InputError(f"mp.method={method}: expected multiprocessing or mpi; start jobs of a queue yourself")
-    if method != "mpi":
-        return None
-    try:
-        from mpi4py import MPI
-    except ImportError:
-        raise InputError("mp.method=mpi: mpi4py is not installed; pip install bayesbragg[mpi]") from None
-    return MPI.COMM_WORLD if MPI.COMM_WORLD.Get_size() > 1 else None
 
 
 def _tasks(parameters: ResolvedParameters, paths: list[Path]) -> list[StillTask]:

@@ -129,33 +129,36 @@ def lm_search(layout: Layout, problem: Problem, recipe: Recipe, x: Array, limits
         return target, gradient, in_x, information, finite
 
     def advanced(state: LmState) -> LmState:
+        begins = state.evaluations == 0
         step = -state.slope / (1.0 + state.damping)
         promised = -(state.slope @ step + 0.5 * step @ step)
         x = state.x + state.whiten @ step
         target, gradient, in_x, information, finite = look(x)
         gain = (state.target - target) / promised
-        taken = finite & (target < state.target) & (gain > 1e-4)
+        taken = finite & (target < state.target) & (begins | (gain > 1e-4))
         eased = jnp.maximum(state.damping * jnp.maximum(0.1, 1.0 - (2.0 * gain - 1.0) ** 3), LEAST_DAMPING)
         learned = _learned(state.learned, x - state.x, gradient - state.gradient, in_x)
         whiten, slope = whitened(in_x, gradient)
         whiten, slope = _corrected(whiten, slope, jnp.where(eased < NEARLY_FULL, learned, 0.0))
         distance = jnp.linalg.norm(slope)
+        eased = jnp.where(begins, jnp.maximum(1e-3, distance / LARGEST_STEP - 1.0), eased)
         damping = jnp.where(taken, eased, jnp.maximum(state.damping, 0.1) * state.growth)
-        iterations = state.iterations + taken
+        iterations = state.iterations + (taken & ~begins)
         small = taken & (state.damping < 1.0) & (state.target - target < limits.change * jnp.abs(target))
         # Where rounding decides about the last step, the point is as good as it gets.
         flat = ~taken & finite & (0.5 * state.distance**2 < FLAT) & (target < state.target + FLAT)
         code = jnp.select(
             [
+                begins & ~taken,
                 taken & (distance < limits.tolerance),
                 taken & ~jnp.isfinite(distance),
                 small | flat,
                 taken & (iterations >= limits.iterations),
                 ~taken & (damping > MOST_DAMPING),
             ],
-            [CONVERGED, BROKEN, SMALL_CHANGE, LIMIT, STALLED],
+            [BROKEN_START, CONVERGED, BROKEN, SMALL_CHANGE, LIMIT, STALLED],
             RUNNING,
-        )
+        ).astype(state.code.dtype)
         new = LmState(
             x, target, information, whiten, slope, distance, damping, jnp.full_like(state.growth, 2.0), gradient, in_x,
             learned, iterations, state.evaluations, code, state.trace.at[iterations].set(target),
@@ -164,20 +167,14 @@ def lm_search(layout: Layout, problem: Problem, recipe: Recipe, x: Array, limits
         chosen = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, kept)
         return replace(chosen, evaluations=state.evaluations + 1)
 
-    target, gradient, in_x, information, finite = look(x)
-    whiten, slope = whitened(in_x, gradient)
-    distance = jnp.linalg.norm(slope)
-    code = jnp.select(
-        [~finite, ~jnp.isfinite(distance), distance < limits.tolerance, limits.iterations <= 0],
-        [BROKEN_START, BROKEN, CONVERGED, LIMIT],
-        RUNNING,
-    )
-    zero, two = jnp.zeros((), dtype=jnp.int64), jnp.full_like(distance, 2.0)
-    damping = jnp.maximum(1e-3, distance / LARGEST_STEP - 1.0)
-    trace = jnp.full(MOST_ITERATIONS + 1, jnp.nan).at[0].set(target)
-    learned = jnp.zeros_like(in_x)
-    first = LmState(x, target, information, whiten, slope, distance, damping, two, gradient, in_x, learned, zero,
-                    zero + 1, code, trace)  # fmt: skip
+    # The first pass through the loop takes a step of no length from a point of infinite target: the model, which is
+    # what takes long to compile, is in the program once.
+    n, zero = x.shape[0], jnp.zeros((), dtype=jnp.int64)
+    infinite, damping, growth = (jnp.full((), value, jnp.float64) for value in (jnp.inf, 1e-3, 2.0))
+    square, line = jnp.zeros((n, n)), jnp.zeros(n)
+    trace = jnp.full(MOST_ITERATIONS + 1, jnp.nan)
+    first = LmState(x, infinite, square, square, line, infinite, damping, growth, line, square, square,
+                    zero, zero, zero + RUNNING, trace)  # fmt: skip
     result: LmState = jax.lax.while_loop(lambda state: state.code == RUNNING, advanced, first)
     return result
 

@@ -39,7 +39,9 @@ def fit_map(density: LogDensity, options: MapOptions | None = None) -> Fit:
     return _fit([density], options or MapOptions(), together=False)[0]
 
 
-def fit_many(densities: Sequence[LogDensity], options: MapOptions | None = None) -> list[Fit]:
+def fit_many(
+    densities: Sequence[LogDensity], options: MapOptions | None = None, *, size: int | None = None
+) -> list[Fit]:
     """The best fits of shots, found together in one compiled program for each shape of arrays.
 
     Each shot has its own damping, end and status; the results are those of `fit_map`. It pays on a GPU, which one shot
@@ -48,15 +50,22 @@ def fit_many(densities: Sequence[LogDensity], options: MapOptions | None = None)
     Args:
         densities: of any shapes; those of equal shapes are fitted together.
         options: how to search. L-BFGS-B fits one after the other.
+        size: shots in a program; the last ones of a shape are joined by copies of a shot to fill it, so that there is
+            one program for each shape. By default all shots of a shape.
     """
     options = options or MapOptions()
     groups: dict[Any, list[int]] = {}
     for i, density in enumerate(densities):
         groups.setdefault(_shape(density), []).append(i)
     fits: dict[int, Fit] = {}
+    together = options.method != "lbfgs"
     for group in groups.values():
-        together = options.method != "lbfgs"
-        fits |= dict(zip(group, _fit([densities[i] for i in group], options, together=together), strict=True))
+        step = size if size and together else len(group)
+        for first in range(0, len(group), step):
+            part = group[first : first + step]
+            filled = part + part[-1:] * (step - len(part))
+            found = _fit([densities[i] for i in filled], options, together=together)
+            fits |= dict(zip(part, found, strict=False))
     return [fits[i] for i in range(len(densities))]
 
 

@@ -12,11 +12,12 @@ from bayesbragg.model.errors import InputError
 __all__ = ["choose_device", "remember_programs"]
 
 
-def choose_device(name: str) -> str:
+def choose_device(name: str, number: int = 0) -> str:
     """Make a device the default.
 
     Args:
         name: ``auto`` (a GPU where there is one), ``cpu`` or ``gpu``.
+        number: of this process on its node; processes take the node's devices by turns.
 
     Returns:
         what runs the fits, in words.
@@ -32,8 +33,9 @@ def choose_device(name: str) -> str:
             f"device={name}: no such device here{reason}; install bayesbragg[cuda] and check the driver, or set "
             "device=cpu"
         ) from None
-    jax.config.update("jax_default_device", devices[0])  # type: ignore[no-untyped-call]
-    return f"{devices[0].device_kind} ({devices[0].platform}), float64, jax {jax.__version__}"
+    device = devices[number % len(devices)]
+    jax.config.update("jax_default_device", device)  # type: ignore[no-untyped-call]
+    return f"{device.device_kind} ({device.platform}), float64, jax {jax.__version__}"
 
 
 def remember_programs(folder: Path | None = None) -> Path:

@@ -26,7 +26,7 @@ from bayesbragg.pipeline.still_model import model_options, still_scene
 from bayesbragg.priors import CellConstraint, Fixed, Layout, Priors, Shared, make_layout
 from bayesbragg.stills.shot import BoxReport, make_shot
 
-__all__ = ["Prepared", "Refined", "around", "fit_prepared", "prepare", "refine_still"]
+__all__ = ["Prepared", "Refined", "around", "fit_options", "fit_prepared", "prepare", "refine_prepared", "refine_still"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -159,9 +159,32 @@ def refine_still(
     A fit that does not converge is a result with its status; only input that cannot be used raises `InputError`.
     """
     prepared = prepare(still, factors, settings, start=start, laue_rotations=laue_rotations)
-    options = settings.fit if start is None else replace(settings.fit, start_scale=False, start_blocks=False)
-    prepared, fit = fit_prepared(prepared, factors, settings, options, laue_rotations)
+    return refine_prepared(prepared, factors, settings, goes_on=start is not None, laue_rotations=laue_rotations)
+
+
+def refine_prepared(
+    prepared: Prepared,
+    factors: StructureFactors,
+    settings: RefineSettings,
+    *,
+    goes_on: bool = False,
+    laue_rotations: FloatArray | None = None,
+    fit: Fit | None = None,
+) -> Refined:
+    """The best fit of a still that is ready; arguments as for `prepare`.
+
+    Args:
+        goes_on: its start is an earlier fit's end, not to be looked for.
+        fit: its fit, where that was made together with others'.
+    """
+    options = fit_options(settings, goes_on=goes_on)
+    prepared, fit = fit_prepared(prepared, factors, settings, options, laue_rotations, fit)
     return _finish(prepared, fit, _numpy(prepared.density.parameters(fit.x)))
+
+
+def fit_options(settings: RefineSettings, *, goes_on: bool = False) -> MapOptions:
+    """How the optimum is searched."""
+    return replace(settings.fit, start_scale=False, start_blocks=False) if goes_on else settings.fit
 
 
 def around(
@@ -197,13 +220,17 @@ def fit_prepared(
     settings: RefineSettings,
     options: MapOptions,
     laue_rotations: FloatArray | None = None,
+    fit: Fit | None = None,
 ) -> tuple[Prepared, Fit]:
     """The best fit, continued until reflections and lattice sum serve where it ends.
+
+    Args:
+        fit: of the density that is prepared, where it is there already.
 
     Returns:
         the still with the density that the fit ended with, and the fit.
     """
-    fit = fit_map(prepared.density, options)
+    fit = fit or fit_map(prepared.density, options)
     onwards = replace(options, start_scale=False, start_blocks=False)
     for _ in range(MAX_WINDOW_ROUNDS):
         parameters = _numpy(prepared.density.parameters(fit.x))

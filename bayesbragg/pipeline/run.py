@@ -15,19 +15,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from bayesbragg.forward import Parameters
+from bayesbragg.inference.map import fit_many
 from bayesbragg.io.symmetry import lookup_space_group
+from bayesbragg.model import StructureFactors
 from bayesbragg.model.errors import InputError
+from bayesbragg.model.fit import Fit
 from bayesbragg.pipeline.device import choose_device, remember_programs
+from bayesbragg.pipeline.error_bars import error_columns
 from bayesbragg.pipeline.load import StillSource, find_stills, load_factors
-from bayesbragg.pipeline.refine import Refined, refine_still
+from bayesbragg.pipeline.overlap import ahead
+from bayesbragg.pipeline.refine import Prepared, Refined, fit_options, prepare, refine_prepared
 from bayesbragg.pipeline.results import parameters_from_row
 from bayesbragg.pipeline.settings import RefineSettings
 from bayesbragg.pipeline.shot_files import ShotFiles
+from bayesbragg.pipeline.still import Still
 from bayesbragg.pipeline.workers import share_out
 from bayesbragg.pipeline.write import forget, is_written, write_refined
 
 __all__ = ["Job", "Outcome", "run_shots"]
+
+FloatArray = npt.NDArray[np.float64]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +57,7 @@ class Job:
         starts_from: name of that table, for messages.
         reference_beam: an ``.expt`` whose beam replaces the shots' own.
         keep_existing: leave out shots whose rows the folder holds.
+        batch: shots that are fitted together, in one compiled program.
     """
 
     settings: RefineSettings
@@ -57,6 +68,7 @@ class Job:
     starts_from: str = ""
     reference_beam: Path | None = None
     keep_existing: bool = False
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,8 +108,7 @@ def run_shots(job: Job, shots: Sequence[ShotFiles], n_processes: int = 1) -> Gen
         n_processes: worker processes; 1 works in this one.
     """
     if n_processes <= 1 or len(shots) <= 1:
-        for files in shots:
-            yield from _refine_files(job, files)
+        yield from _refine_here(job, shots)
         return
     yield from share_out(shots, prepare_worker, job, n_processes, _lost)
 
@@ -115,49 +126,141 @@ def _lost(files: ShotFiles, how: str) -> Outcome:
 
 
 def _refine_files(job: Job, files: ShotFiles) -> Iterator[Outcome]:
-    clock = time.perf_counter()
-    try:
-        sources = find_stills(
-            files, job.settings, reference_geometry=job.reference_geometry, reference_beam=job.reference_beam
-        )
-    except Exception as error:
-        yield _failure(files.name, files, error, clock)
-        return
-    for source in sources:
-        if job.keep_existing and is_written(job.folder, source.tag):
-            yield Outcome(source.tag, EXISTING, "its rows are in the output folder")
-            continue
+    return _refine_here(job, [files])
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A still that waits for its fit, with what it needs and the seconds that it took so far."""
+
+    prepared: Prepared
+    factors: StructureFactors
+    rotations: FloatArray | None
+    goes_on: bool
+    seconds: float
+
+
+def _refine_here(job: Job, shots: Sequence[ShotFiles]) -> Iterator[Outcome]:
+    """Shots one after the other: the next one is read, and the last one written, while one is fitted."""
+    ready = ahead(partial(_make_ready, job), _sources(job, shots))
+    for _, outcome in ahead(partial(_write, job), _fits(job, ready), depth=1):
+        yield outcome
+
+
+def _sources(job: Job, shots: Sequence[ShotFiles]) -> Iterator[tuple[ShotFiles, StillSource | Outcome]]:
+    for files in shots:
         clock = time.perf_counter()
         try:
-            refined = _refine_source(job, source)
-            # A row that an earlier run left must not stand for this one, should writing fail half-way.
-            forget(job.folder, source.tag)
-            written = write_refined(refined, job.settings, job.folder)
+            sources = find_stills(
+                files, job.settings, reference_geometry=job.reference_geometry, reference_beam=job.reference_beam
+            )
         except Exception as error:
-            forget(job.folder, source.tag)
-            yield _failure(source.tag, files, error, clock)
-        else:
-            _log(refined)
-            fit = refined.fit
-            yield Outcome(source.tag, fit.status.value, fit.reason, tuple(written), time.perf_counter() - clock)
+            yield files, _failure(files.name, files, error, clock)
+            continue
+        for source in sources:
+            if job.keep_existing and is_written(job.folder, source.tag):
+                yield files, Outcome(source.tag, EXISTING, "its rows are in the output folder")
+            else:
+                yield files, source
 
 
-def _refine_source(job: Job, source: StillSource) -> Refined:
-    still = source.read()
-    crystal = still.crystals[0]
-    factors = load_factors(
-        job.settings.factors, crystal.hall_symbol.strip() or "P 1", still.experiments[0].beam.wavelength_A
-    )
-    rotations = laue_rotations(crystal.space_group_number) if job.settings.model.diffuse else None
-    start = None
-    if job.starts_from:
-        rows = job.starts.get(source.tag)
-        if rows is None:
-            log.warning("%s: not in %s; starts from the init values", source.tag, job.starts_from)
+def _make_ready(job: Job, entry: tuple[ShotFiles, StillSource | Outcome]) -> _Ready | Outcome:
+    files, source = entry
+    if isinstance(source, Outcome):
+        return source
+    clock = time.perf_counter()
+    try:
+        still = source.read()
+        crystal = still.crystals[0]
+        factors = load_factors(
+            job.settings.factors, crystal.hall_symbol.strip() or "P 1", still.experiments[0].beam.wavelength_A
+        )
+        rotations = laue_rotations(crystal.space_group_number) if job.settings.model.diffuse else None
+        start = _start(job, source, still)
+        prepared = prepare(still, factors, job.settings, start=start, laue_rotations=rotations)
+        return _Ready(prepared, factors, rotations, start is not None, time.perf_counter() - clock)
+    except Exception as error:
+        forget(job.folder, source.tag)
+        return _failure(source.tag, files, error, clock)
+
+
+def _start(job: Job, source: StillSource, still: Still) -> Parameters | None:
+    if not job.starts_from:
+        return None
+    rows = job.starts.get(source.tag)
+    if rows is None:
+        log.warning("%s: not in %s; starts from the init values", source.tag, job.starts_from)
+        return None
+    crystals = still.crystals[: job.settings.max_lattices]
+    return parameters_from_row(rows, f"{job.starts_from}: {source.tag}", crystals, job.settings.start)
+
+
+_Fitted = tuple[ShotFiles, Refined | Outcome, float]
+"""Files of a shot, its fit or how it failed, and the seconds that it took so far."""
+
+
+def _fits(
+    job: Job, entries: Iterator[tuple[tuple[ShotFiles, StillSource | Outcome], _Ready | Outcome]]
+) -> Iterator[_Fitted]:
+    """Fits of the shots, ``job.batch`` of them at a time."""
+    waiting: list[tuple[ShotFiles, _Ready]] = []
+    for (files, _), ready in entries:
+        if isinstance(ready, Outcome):
+            yield files, ready, ready.seconds
+        elif job.batch <= 1:
+            yield _fit(job, files, ready)
         else:
-            crystals = still.crystals[: job.settings.max_lattices]
-            start = parameters_from_row(rows, f"{job.starts_from}: {source.tag}", crystals, job.settings.start)
-    return refine_still(still, factors, job.settings, start=start, laue_rotations=rotations)
+            waiting.append((files, ready))
+            if len(waiting) == job.batch:
+                yield from _fit_batch(job, waiting)
+                waiting = []
+    yield from _fit_batch(job, waiting)
+
+
+def _fit_batch(job: Job, waiting: Sequence[tuple[ShotFiles, _Ready]]) -> Iterator[_Fitted]:
+    for goes_on in (False, True):
+        group = [entry for entry in waiting if entry[1].goes_on is goes_on]
+        clock = time.perf_counter()
+        fits: Sequence[Fit | None] = [None] * len(group)
+        try:
+            options = fit_options(job.settings, goes_on=goes_on)
+            fits = fit_many([ready.prepared.density for _, ready in group], options, size=job.batch)
+        except Exception as error:
+            log.warning("%d shots could not be fitted together (%s); they are fitted one by one", len(group), error)
+        share = (time.perf_counter() - clock) / max(len(group), 1)
+        for (files, ready), fit in zip(group, fits, strict=True):
+            fitted = fit if fit is None else replace(fit, seconds=share)
+            yield _fit(job, files, replace(ready, seconds=ready.seconds + share), fitted)
+
+
+def _fit(job: Job, files: ShotFiles, ready: _Ready, fit: Fit | None = None) -> _Fitted:
+    clock = time.perf_counter()
+    tag = ready.prepared.still.tag
+    try:
+        refined = refine_prepared(ready.prepared, ready.factors, job.settings, goes_on=ready.goes_on,
+                                  laue_rotations=ready.rotations, fit=fit)  # fmt: skip
+    except Exception as error:
+        forget(job.folder, tag)
+        return files, _failure(tag, files, error, clock), ready.seconds
+    return files, refined, ready.seconds + time.perf_counter() - clock
+
+
+def _write(job: Job, fitted: _Fitted) -> Outcome:
+    files, refined, seconds = fitted
+    if isinstance(refined, Outcome):
+        return refined
+    clock, tag = time.perf_counter(), refined.prepared.still.tag
+    try:
+        # A row that an earlier run left must not stand for this one, should writing fail half-way.
+        forget(job.folder, tag)
+        bars = error_columns(refined, job.settings, job.folder)
+        written = write_refined(refined, job.settings, job.folder, bars)
+        _log(refined)
+    except Exception as error:
+        forget(job.folder, tag)
+        return _failure(tag, files, error, clock)
+    fit = refined.fit
+    return Outcome(tag, fit.status.value, fit.reason, tuple(written), seconds + time.perf_counter() - clock)
 
 
 def laue_rotations(number: int) -> np.ndarray[Any, np.dtype[np.float64]]:

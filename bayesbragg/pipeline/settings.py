@@ -16,6 +16,7 @@ __all__ = [
     "CountSettings",
     "FactorSettings",
     "ModelSettings",
+    "PosteriorSettings",
     "RefineSettings",
     "SpectrumSettings",
     "StartValues",
@@ -182,6 +183,27 @@ def default_priors(*, isotropic_blocks: bool = False) -> Priors:
 
 
 @dataclass(frozen=True)
+class PosteriorSettings:
+    """What is told of a posterior beside its best fit.
+
+    Attributes:
+        inference: nothing (``map``), a Gaussian about the best fit (``laplace``), or Markov chains (``nuts``).
+        draws: of Laplace, the draws whose weights correct and check the Gaussian, 0 for none; of NUTS, those of each
+            chain, 0 for 500.
+        chains, warmup: of NUTS.
+        target_accept: of NUTS; 0 for what suits the bounds.
+        exact_hessian: of corrected Laplace: the exact second derivative in place of the expected one.
+    """
+
+    inference: Literal["map", "laplace", "nuts"] = "laplace"
+    draws: int = 0
+    chains: int = 4
+    warmup: int = 75
+    target_accept: float = 0.0
+    exact_hessian: bool = False
+
+
+@dataclass(frozen=True)
 class RefineSettings:
     """All settings of `refine`.
 
@@ -192,6 +214,7 @@ class RefineSettings:
         likelihood: of a pixel.
         priors: what varies, and what is believed of it.
         fit: how the optimum is searched.
+        posterior: error bars.
         min_boxes: a shot with fewer boxes is not fitted.
         max_lattices: lattices that are modelled together on a shot; None for all.
         keep_unpredicted: keep reflections to which the model gives no photon in the output table.
@@ -209,6 +232,7 @@ class RefineSettings:
     likelihood: LikelihoodName = "gaussian"
     priors: Priors = field(default_factory=default_priors)
     fit: MapOptions = field(default_factory=MapOptions)
+    posterior: PosteriorSettings = field(default_factory=PosteriorSettings)
     min_boxes: int = 5
     max_lattices: int | None = None
     keep_unpredicted: bool = False

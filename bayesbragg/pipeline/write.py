@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,14 @@ __all__ = ["MODELERS", "forget", "is_written", "read_modeler", "state_text", "wr
 MODELERS = "modelers"
 
 
-def write_refined(refined: Refined, settings: RefineSettings, folder: Path) -> list[dict[str, Any]]:
-    """Write everything of one shot and return its rows. The rows' files come last: they say that the shot is done."""
+def write_refined(
+    refined: Refined, settings: RefineSettings, folder: Path, columns: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Write everything of one shot and return its rows. The rows' files come last: they say that the shot is done.
+
+    Args:
+        columns: further columns of each row.
+    """
     tag = refined.prepared.still.tag
     expt, refl = folder / f"{tag}_refined.expt", folder / f"{tag}_indexed.refl"
     write_experiments(refined_experiments(refined), expt)
@@ -37,6 +44,7 @@ def write_refined(refined: Refined, settings: RefineSettings, folder: Path) -> l
     if settings.modelers:
         modeler = write_modeler(refined, settings, folder / MODELERS)
     rows = table_rows(refined, settings, expt=str(expt), refl=str(refl), modeler=modeler)
+    rows = [row | more for row, more in zip(rows, columns, strict=True)] if columns else rows
     # The first lattice's comes last of all: it is the one that `is_written` looks for.
     for number in reversed(range(len(rows))):
         write_row(rows[number], folder, _row_name(tag, number, len(rows)))

@@ -120,15 +120,15 @@ def test_an_interrupted_run_goes_on(
 ) -> None:
     out = tmp_path / "out"
     words = data / "run.phil", *shots(data, 1, 2, 3), f"outdir={out}"
-    whole = run_module.refine_still
+    whole = run_module.refine_prepared
 
-    def interrupted(still: Any, *args: Any, **more: Any) -> Any:
-        if still.tag == "shot_2":
+    def interrupted(prepared: Any, *args: Any, **more: Any) -> Any:
+        if prepared.still.tag == "shot_2":
             raise KeyboardInterrupt
-        return whole(still, *args, **more)
+        return whole(prepared, *args, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "refine_still", interrupted)
+        patch.setattr(run_module, "refine_prepared", interrupted)
         assert refine(*words) == 130
     said = capsys.readouterr()
     assert "1 of 3 shots refined" in said.out

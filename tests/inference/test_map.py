@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from golden import load_golden
 from inference.golden_target import golden_density
 
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.inference import LogDensity, MapOptions, Pixels, fit_map
+from bayesbragg.inference import LogDensity, MapOptions, Pixels, fit_many, fit_map
 from bayesbragg.model.fit import FitStatus
 from bayesbragg.priors import Cell, CellConstraint, Fixed, Normal, Positive, Priors, Uniform, make_layout
 
@@ -102,6 +103,47 @@ def test_shots_of_one_shape_compile_once() -> None:
     for seed in (11, 12, 13):
         fit_map(problem(seed)[0])
     assert len(TRACES) == before
+
+
+def test_shots_fitted_together_are_those_fitted_alone() -> None:
+    """Each has its own end: one takes many steps, one stands at its optimum already, one has no finite target."""
+    densities = [problem(21)[0], problem(22)[0], problem(23, n_abc=5.0, rot_xyz=(0.03, 0.02, 0.0))[0]]
+    found = fit_map(densities[1])
+    densities[1] = densities[1].with_layout(densities[1].layout.with_start(found.values))
+    first = densities[0]
+    pixels = replace(first.problem.pixels, background=np.full(first.problem.pixels.counts.shape, np.nan))
+    densities.append(LogDensity(toy, first.problem.scene, None, pixels, first.layout, first.problem.base))
+    together = fit_many(densities, size=3)
+    assert [fit.status for fit in together] == [FitStatus.CONVERGED] * 3 + [FitStatus.FAILED]
+    for density, fit in zip(densities[:3], together, strict=False):
+        alone = fit_map(density)
+        assert fit.iterations == alone.iterations
+        assert fit.evaluations == alone.evaluations
+        np.testing.assert_allclose(fit.values, alone.values, rtol=1e-8)
+        np.testing.assert_allclose(fit.information, alone.information, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(fit.trace, alone.trace, rtol=1e-10)
+    assert len({fit.iterations for fit in together[:3]}) > 1
+    before = len(TRACES)
+    fit_many([problem(seed)[0] for seed in (31, 32, 33, 34)], size=3)
+    assert len(TRACES) == before, "batches of one size share a program"
+
+
+@pytest.mark.parametrize("method", ["lm", "lbfgs"])
+def test_both_rules_find_one_optimum(method: Any) -> None:
+    density, _ = problem(24)
+    fit, other = fit_map(density, MapOptions(method=method)), fit_map(density, MapOptions(tolerance=1e-4))
+    assert fit.converged
+    assert np.all(np.abs(fit.values - other.values) < 0.05 * other.standard_errors)
+
+
+def test_a_search_ends_where_the_target_hardly_changes() -> None:
+    density, _ = problem(25)
+    early = fit_map(density, MapOptions(change=0.05, tolerance=1e-6))
+    late = fit_map(density, MapOptions(tolerance=1e-4))
+    assert early.converged
+    assert "changes no more" in early.reason
+    assert early.iterations < late.iterations
+    assert early.target - late.target < 0.05 * abs(late.target)
 
 
 def test_bounds_hold_and_are_reported() -> None:

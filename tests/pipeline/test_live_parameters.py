@@ -22,7 +22,7 @@ REFINE = (REPOSITORY / "cli/refine.py").read_text() + (REPOSITORY / "bayesbragg/
 BY_THE_COMMAND = (
     *("exp_ref_spec_file", "best_pickle", "opt_det", "opt_beam", "input.reference_geometry", "refiner.reference_geom"),
     *("skip", "first_n", "max_process", "ignore_existing", "outdir", "output.output_dir", "nproc", "mp.nproc"),
-    *("simulator.spectrum.filename_list", "logging.disable", "device"),
+    *("simulator.spectrum.filename_list", "logging.disable", "device", "batch"),
 )
 # What makes a name count, where by itself it does not.
 WITH = {
