@@ -7,6 +7,7 @@ words, which win.
 examples:
   bayesbragg refine process.phil shot_000_refined.expt shot_000_indexed.refl outdir=refined
   bayesbragg refine process.phil exp_ref_spec_file=shots.txt outdir=refined nproc=2
+  mpirun -n 16 bayesbragg refine process.phil exp_ref_spec_file=shots.txt outdir=refined mp.method=mpi
   bayesbragg refine process.phil indexed/*.expt indexed/*.refl outdir=corrected reference_geometry=optGeo.expt
   bayesbragg refine process.phil exp_ref_spec_file=shots.txt best_pickle=refined/hopper_process_summary.pkl \\
       fix.eta_abc=False simulator.crystal.num_mosaicity_samples=20 outdir=second_stage
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_logging, write_json
+from bayesbragg.cli.ranks import local_rank, mpi_ranks
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs="+", metavar="PHIL|EXPT|REFL|KEY=VALUE", help="parameter files, shots, and single parameters"
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit code 1 unless every fit converges and no verdict on error bars fails",
+    )
     parser.add_argument("--show-phil", action="store_true", help="print the resolved parameters and stop")
     add_logging_arguments(parser)
 
@@ -60,35 +67,42 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.show_phil:
         print(parameters.resolved_text())
         return 0
-    return refine(parameters, shots, quiet=arguments.quiet, verbose=arguments.verbose)
+    return refine(parameters, shots, quiet=arguments.quiet, verbose=arguments.verbose, strict=arguments.strict)
 
 
-def refine(parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, verbose: bool) -> int:
+def refine(
+    parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, verbose: bool, strict: bool = False
+) -> int:
     """Refine the shots that the paths or the parameters name; returns the exit code."""
     from bayesbragg.pipeline.device import choose_device, remember_programs
     from bayesbragg.pipeline.from_phil import settings_from_phil
     from bayesbragg.pipeline.load import check_inputs
     from bayesbragg.pipeline.run import Job, run_shots
 
+    ranks = mpi_ranks(parameters)
+    rank, size = (0, 1) if ranks is None else (ranks.Get_rank(), ranks.Get_size())
     settings = settings_from_phil(parameters)
     shots = _shots(parameters, paths)
     folder = Path(parameters.outdir or _output_dir(parameters) or DEFAULT_FOLDER)
-    device = choose_device(parameters.device)
+    device = choose_device(parameters.device, local_rank(ranks))
     remember_programs()
     geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
     check_inputs(settings, reference_geometry=geometry, reference_beam=beam)
     starts, starts_from = _starts(parameters)
-    log_file = set_up_folder(parameters, folder, quiet=quiet, verbose=verbose)
+    log_file = set_up_folder(parameters, folder, quiet=quiet or rank > 0, verbose=verbose)
     log.info("device: %s", device)
     log.info("%d shots", len(shots))
+    log.info("rank %d of %d", rank, size)
     log.info("structure factors: %s", settings.factors.mtz or settings.factors.pdb)
     log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
-    job = Job(settings, folder, geometry, parameters.device, starts, starts_from, beam, parameters.ignore_existing)
+    job = Job(settings, folder, geometry, parameters.device, starts, starts_from, beam, parameters.ignore_existing,
+              parameters.batch)  # fmt: skip
     outcomes: list[Outcome] = []
-    finished = run_shots(job, shots, parameters.n_processes)
+    own = shots[rank::size]
+    finished = run_shots(job, own, 1 if size > 1 else parameters.n_processes)
     interrupted = False
     try:
-        with progress(len(shots), "refining", quiet=quiet) as bar:
+        with progress(len(own), "refining", quiet=quiet or rank > 0) as bar:
             for outcome in finished:
                 outcomes.append(outcome)
                 if outcome.failed:
@@ -101,11 +115,22 @@ def refine(parameters: ResolvedParameters, paths: list[Path], *, quiet: bool, ve
         interrupted = True
         log.info("interrupted")
         finished.close()
+    if ranks is not None:
+        gathered = ranks.gather(outcomes, root=0)
+        if rank > 0:
+            return 0
+        outcomes = [outcome for part in gathered or [] for outcome in part]
     code = _close(parameters, settings, folder, shots, outcomes, device, log_file)
     if interrupted:
         print("bayesbragg: interrupted; ignore_existing=True goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return code
+    return code or int(strict and not all(_convincing(outcome) for outcome in outcomes))
+
+
+def _convincing(outcome: Outcome) -> bool:
+    """A fit that converged, or was there before, and error bars whose verdict did not fail."""
+    fitted = outcome.status in ("converged", "existing")
+    return fitted and not any(str(row.get("verdict")).startswith("FAILED") for row in outcome.rows)
 
 
 def set_up_folder(parameters: ResolvedParameters, folder: Path, *, quiet: bool, verbose: bool) -> Path | None:
