@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 CASES = ("bright", "weak")
 N_BOXES, SIDE, N_CHANNELS = 60, 5, 8
 BATCH = 25
-N_DRAWS, THIN = 126, 2
+N_DRAWS, THIN = 252, 4
 
 
 def make_density(case: str, likelihood: Any = "gaussian") -> Any:
@@ -135,7 +135,7 @@ def write(work: Path) -> None:
         f"{jax.devices()[0].platform}, {platform.machine()}, jax {jax.__version__}. Made by "
         "`benchmarks/calibration.py`, whose text names the cases. "
         f"Laplace: 1,000 weighted draws. NUTS: one chain, 50 draws of warm-up, {N_DRAWS} draws of which every "
-        f"{THIN}nd counts. No knob was tuned on these data sets.",
+        f"{THIN}th counts. No knob was tuned on these data sets.",
         "",
     ]
     for case in CASES:

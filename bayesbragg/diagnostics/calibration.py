@@ -143,7 +143,7 @@ def nuts_ranks(
     simulations: Simulations,
     options: NutsOptions | None = None,
     *,
-    thin: int = 2,
+    thin: int = 4,
     rows: Sequence[int] | None = None,
     at_once: int | None = None,
     seed: int = 0,
@@ -162,7 +162,7 @@ def nuts_ranks(
         divergences of each data set, ``(n_rows,)``.
     """
     chosen = list(range(len(simulations)) if rows is None else rows)
-    options = options or NutsOptions(n_chains=1, n_draws=125, n_warmup=50)
+    options = options or NutsOptions(n_chains=1, n_draws=252, n_warmup=50)
     at_once = at_once or (1 if jax.default_backend() == "cpu" else 50)
     ranks: list[FloatArray] = []
     divergences: list[float] = []

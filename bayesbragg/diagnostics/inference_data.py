@@ -32,6 +32,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import arviz
 
+from bayesbragg.forward.rotations import cell_matrix
 from bayesbragg.inference.box_likelihood import box_log_likelihood, fitted
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
 from bayesbragg.model import Shot
@@ -53,12 +54,14 @@ class Boxes:
         log_likelihood: ``(n_draws, n_boxes)``.
         photons: expected photons of the trusted pixels, Bragg and background, ``(n_draws, n_boxes)``.
         readout_variance: of their sum, photon^2, ``(n_boxes,)``.
+        gain_variance: of their sum by the calibration error of pixels, photon^2, ``(n_draws, n_boxes)``.
         observed: photons that were counted there, ``(n_boxes,)``.
     """
 
     log_likelihood: FloatArray
     photons: FloatArray
     readout_variance: FloatArray
+    gain_variance: FloatArray
     observed: FloatArray
 
 
@@ -71,28 +74,30 @@ def box_terms(density: LogDensity, values: npt.ArrayLike) -> Boxes:
     """
     pixels = density.problem.pixels
     trusted = np.asarray(pixels.trusted)
-    terms, photons = _box_terms(jnp.asarray(values, dtype=jnp.float64), density.problem, density.recipe)
+    terms, photons, gain = _box_terms(jnp.asarray(values, dtype=jnp.float64), density.problem, density.recipe)
     variance = np.broadcast_to(np.asarray(pixels.variance), trusted.shape)
     return Boxes(
         np.asarray(terms),
         np.asarray(photons),
         np.sum(np.where(trusted, variance, 0.0), axis=1),
+        np.asarray(gain),
         np.sum(np.where(trusted, np.asarray(pixels.counts), 0.0), axis=1),
     )
 
 
 @partial(jax.jit, static_argnames="recipe")
-def _box_terms(values: Array, problem: Problem, recipe: Recipe) -> tuple[Array, Array]:
+def _box_terms(values: Array, problem: Problem, recipe: Recipe) -> tuple[Array, Array, Array]:
     pixels = problem.pixels
 
-    def one(row: Array) -> tuple[Array, Array]:
+    def one(row: Array) -> tuple[Array, Array, Array]:
         parameters = problem.layout.place(row, problem.base)
         bragg = recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64)
         shown = fitted(bragg, pixels, recipe.likelihood, recipe.window)
-        photons = jnp.sum(jnp.where(pixels.trusted, shown.bragg + shown.background, 0.0), axis=1)
-        return box_log_likelihood(bragg, pixels, recipe.likelihood, recipe.window), photons
+        mu = jnp.where(pixels.trusted, shown.bragg + shown.background, 0.0)
+        gain = jnp.sum((pixels.gain_sd * mu) ** 2, axis=1)
+        return box_log_likelihood(bragg, pixels, recipe.likelihood, recipe.window), jnp.sum(mu, axis=1), gain
 
-    result: tuple[Array, Array] = jax.lax.map(one, values)
+    result: tuple[Array, Array, Array] = jax.lax.map(one, values)
     return result
 
 
@@ -205,7 +210,8 @@ def _add_boxes(
     groups["log_likelihood"] = _dataset({"pixels": each}, dims, names, {})
     generator = np.random.default_rng([posterior.seed, 1])
     mean = terms.photons[:, rows].reshape(n_chains, n_draws, -1)
-    noise = np.sqrt(terms.readout_variance[rows]) * generator.standard_normal(mean.shape)
+    variance = terms.readout_variance[rows] + terms.gain_variance[:, rows].reshape(mean.shape)
+    noise = np.sqrt(variance) * generator.standard_normal(mean.shape)
     predicted = generator.poisson(np.maximum(mean, 0.0)) + noise
     groups["posterior_predictive"] = _dataset({"photons": predicted}, dims, names, {"photons": "photon"})
     observed = {"photons": terms.observed[rows]}
@@ -219,6 +225,12 @@ def _add_boxes(
         extra["lattice"] = ("reflection", shot.lattice[rows])
         extra["panel"] = ("reflection", shot.panel[rows])
         extra["bounds"] = (("reflection", "edge"), shot.bounds[rows])
+        cell = np.asarray(density.problem.layout.place(jnp.asarray(posterior.mode), density.problem.base).crystal.cell)
+        # Rows of the inverse are a*, b*, c*.
+        reciprocal = np.linalg.inv(np.asarray(cell_matrix(jnp.asarray(cell))))
+        with np.errstate(divide="ignore"):
+            d = 1.0 / np.linalg.norm(shot.miller_index[rows] @ reciprocal, axis=1)
+        extra["resolution"] = ("reflection", d, {"units": "angstrom"})
     coordinates = {"reflection": rows} | (
         {"hkl": np.array(["h", "k", "l"]), "edge": np.array(["fast_1", "fast_2", "slow_1", "slow_2"])}
         if shot is not None

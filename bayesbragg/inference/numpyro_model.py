@@ -83,6 +83,7 @@ def shot_model(density: LogDensity, priors: Mapping[str, Any] | None = None) -> 
             raise InputError(f"prior of {name!r}: no such parameter varies; choose among {', '.join(chosen)}")
         if not isinstance(prior, (dist.Distribution, int, float)):
             raise InputError(f"prior of {name}: expected a NumPyro distribution or a number, got {prior!r}")
+        _check_inside(name, prior, *density.layout.bounds()[density.layout.names.index(name)])
         chosen[name] = prior
 
     def model() -> None:
@@ -93,6 +94,20 @@ def shot_model(density: LogDensity, priors: Mapping[str, Any] | None = None) -> 
         observe_pixels(density, values)
 
     return model
+
+
+def _check_inside(name: str, prior: Any, low: float, high: float) -> None:
+    """A prior may reach beyond the fit's bounds, which it replaces, but it must have something between them.
+
+    Raises:
+        InputError: it lies outside them altogether.
+    """
+    ends = (prior, prior)
+    if isinstance(prior, dist.Distribution):
+        support = prior.support
+        ends = (getattr(support, "lower_bound", -math.inf), getattr(support, "upper_bound", math.inf))
+    if np.max(np.asarray(ends[1])) < low or np.min(np.asarray(ends[0])) > high:
+        raise InputError(f"prior of {name}: {prior} lies outside the bounds {low:g} to {high:g} of the fit")
 
 
 def observe_pixels(

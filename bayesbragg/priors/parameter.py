@@ -28,6 +28,9 @@ __all__ = ["Kind", "Parameter", "coordinate", "log_restraint", "physical_value"]
 Array = Any
 Kind = Literal["ranged", "positive", "normal", "log_ranged"]
 
+OUTSIDE_SDS = 8.0
+"""A restraint whose center is so many standard deviations beyond a bound is a mistake: it leaves nothing inside."""
+
 
 def physical_value(kind: Kind, x: Array, start: Array, low: Array, high: Array, sigma: Array) -> Array:
     """Physical values at the coordinates x (all arguments broadcast)."""
@@ -128,6 +131,13 @@ class Parameter:
             raise InputError(f"{name}: a restraint needs a center and a beta; {given} is given, {missing} is missing")
         if self.beta is not None and not self.beta > 0:
             raise InputError(f"{name}: beta is a variance and must be positive, got {self.beta:g}")
+        if self.center is not None and self.beta is not None:
+            beyond = max(self.low - self.center, self.center - self.high) / math.sqrt(self.beta)
+            if beyond > OUTSIDE_SDS:
+                raise InputError(
+                    f"{name}: its prior, center {self.center:g} and standard deviation {math.sqrt(self.beta):g}, lies "
+                    f"outside its bounds {self.low:g} to {self.high:g}; change the center, the beta or the bounds"
+                )
         return self
 
     @property

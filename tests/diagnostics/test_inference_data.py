@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray
 from inference.test_map import problem
 
 from bayesbragg.diagnostics.figure_style import save
@@ -21,6 +22,7 @@ from bayesbragg.diagnostics.inference_data import (
     write_netcdf,
 )
 from bayesbragg.diagnostics.posterior_plots import pair_plot, prior_plot, trace_plot
+from bayesbragg.diagnostics.predictive_plots import forest_plot, pit, predictive_plot, residual_plot
 from bayesbragg.inference import LogDensity, fit_map
 from bayesbragg.inference.laplace import LaplaceOptions, laplace, target_of_fit
 from bayesbragg.model.errors import InputError
@@ -111,3 +113,63 @@ def test_bad_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.nc").write_text("hello")
     with pytest.raises(InputError, match=r"text\.nc: .*expected a posterior"):
         read_netcdf(tmp_path / "text.nc")
+
+
+def test_predictions_have_uniform_pits(made: tuple[LogDensity, Posterior, Any], tmp_path: Path) -> None:
+    data = made[2]
+    u = pit(data)
+    assert u.shape == (20,)
+    # Kolmogorov-Smirnov: 1.63 / sqrt(n) is exceeded once in a hundred times. The data are in the model that they made.
+    assert np.max(np.abs(np.sort(u) - (np.arange(20) + 0.5) / 20)) < 1.63 / np.sqrt(20)
+    groups = groups_of(data)
+    shifted = groups | {"observed_data": groups["observed_data"] * 1.5}
+    assert pit(xarray.DataTree.from_dict(shifted)).min() > 0.5
+    figure = predictive_plot(data)
+    assert any("photons" in a.get_xlabel() for a in figure.axes)
+    assert save(figure, tmp_path / "picture.png", dpi=40).stat().st_size > 1000
+    with pytest.raises(InputError, match="with the shot's boxes"):
+        residual_plot(data)
+    with pytest.raises(InputError, match="no predictions"):
+        predictive_plot(inference_data(made[1]))
+
+
+def test_residuals_by_panel_and_resolution(made: tuple[LogDensity, Posterior, Any], tmp_path: Path) -> None:
+    groups = groups_of(made[2])
+    rows = groups["observed_data"]["reflection"]
+    at = np.arange(20)
+    where = {
+        "panel": ("reflection", at % 3),
+        "bounds": (("reflection", "edge"), np.stack([at, at + 5, at, at + 5], axis=1)),
+        "resolution": ("reflection", 2.0 + 0.1 * at, {"units": "angstrom"}),
+    }
+    located = groups | {"constant_data": groups["constant_data"].assign(where).assign_coords(reflection=rows)}
+    figure = residual_plot(xarray.DataTree.from_dict(located))
+    assert {"panel", "resolution (angstrom)"} <= {a.get_xlabel() for a in figure.axes}
+    assert save(figure, tmp_path / "picture.png", dpi=40).stat().st_size > 1000
+
+
+def test_forests_have_a_line_for_each_posterior(made: tuple[LogDensity, Posterior, Any]) -> None:
+    figure = forest_plot({"first": made[2], "second": made[2]}, "ucell_a", truth=79.2)
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["first", "second"]
+    assert "angstrom" in figure.axes[0].get_xlabel()
+    with pytest.raises(InputError, match="not in the posterior of first"):
+        forest_plot({"first": made[2]}, "Nz")
+
+
+def test_the_container_of_arviz_1(
+    made: tuple[LogDensity, Posterior, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ArviZ 1.0 has no InferenceData: the container is xarray's, and files are the same."""
+    from bayesbragg.diagnostics import inference_data as module
+
+    monkeypatch.setattr(module, "arviz", object())
+    tree = module.inference_data(made[1], made[0])
+    assert isinstance(tree, xarray.DataTree)
+    assert tree.attrs["method"] == "laplace"
+    read = module.read_netcdf(module.write_netcdf(tree, tmp_path / "tree.nc"))
+    assert isinstance(read, xarray.DataTree)
+    before = groups_of(made[2])
+    for name, dataset in groups_of(read).items():
+        assert set(dataset.data_vars) == set(before[name].data_vars)
+    assert np.array_equal(read["posterior"]["rotX"], made[1].values("rotX"))
+    assert predictive_plot(read).axes

@@ -95,6 +95,8 @@ def test_priors_can_be_replaced_and_parameters_fixed() -> None:
         shot_model(density, {"Nz": 1.0})
     with pytest.raises(InputError, match="distribution or a number"):
         shot_model(density, {"Na": "large"})
+    with pytest.raises(InputError, match="lies outside the bounds 3 to 300"):
+        shot_model(density, {"Na": dist.Uniform(400.0, 500.0)})
     assert isinstance(default_priors(density.layout)["rotZ"], dist.Normal)
 
 
