@@ -2,7 +2,8 @@
 
 Electron density on a grid and its Fourier transform, with the X-ray form factors of the International Tables C
 (table 6.1.1.4), f' and f'' by Cromer and Liberman at one wavelength, and optionally a flat bulk solvent
-k_sol exp(-b_sol s^2 / 4), s = 1/d, outside a mask around the atoms.
+k_sol exp(-b_sol s^2 / 4), s = 1/d, outside a mask around the atoms. An atom on a special position counts once, however
+many operators bring it there: where its occupancy times their number is above 1, it is divided by that number.
 """
 
 from __future__ import annotations
@@ -25,7 +26,19 @@ __all__ = ["read_pdb_structure_factors", "read_pdb_symmetry"]
 _SAMPLING = 2.0
 """Grid points per d_min / 2; with the artificial blur that gemmi adds and removes, errors stay below 0.01 %."""
 
+_SAME_PLACE_A = 0.5
+"""Copies of an atom nearer than this are the atom itself."""
+
 ComplexArray = npt.NDArray[np.complex128]
+
+
+def _count_once(structure: gemmi.Structure) -> None:
+    """Divide the occupancies of atoms on special positions by the number of operators that leave them there."""
+    structure.setup_cell_images()
+    for site in structure[0].all():
+        copies = 1 + structure.cell.is_special_position(site.atom.pos, _SAME_PLACE_A)
+        if copies > 1 and site.atom.occ * copies > 1.001:
+            site.atom.occ /= copies
 
 
 def _elements(model: gemmi.Model) -> list[gemmi.Element]:
@@ -105,6 +118,7 @@ def read_pdb_structure_factors(
     if not d_min > 0 or (d_max is not None and d_max <= d_min):
         raise InputError(f"{path}: resolution limits {d_min} to {d_max} angstrom; expected 0 < d_min < d_max")
     structure, symmetry = _opened(path)
+    _count_once(structure)
     energy_eV = None if wavelength_A is None else WAVELENGTH_ENERGY_A_EV / wavelength_A
     real: dict[gemmi.Element, float] = {}
     imaginary: dict[gemmi.Element, float] = {}

@@ -10,6 +10,7 @@ import gemmi
 import numpy as np
 import pytest
 
+from bayesbragg.io import mtz_files
 from bayesbragg.io.coordinates import read_pdb_structure_factors
 from bayesbragg.io.structure_factors import read_mtz, structure_factors_from_arrays
 from bayesbragg.io.symmetry import lookup_space_group
@@ -193,8 +194,63 @@ def test_tutorial_files(shared: Path) -> None:
     strong = amplitude > np.median(amplitude)
     # 3 % noise on I is 1.5 % on F
     assert np.std(observed.F[strong] / truth.F[strong]) == pytest.approx(0.015, rel=0.05)
-    computed = read_pdb_structure_factors(folder / "lysozyme.pdb", 3.0, wavelength_A=1.3724)
-    assert np.corrcoef(computed.F, truth.lookup(computed.hkl))[0, 1] > 0.998
+    computed = read_pdb_structure_factors(folder / "lysozyme.pdb", 2.0, wavelength_A=1.3724)
+    theirs = truth.lookup(computed.hkl)
+    listed = theirs > 0
+    assert np.mean(listed) > 0.95
+    scale = np.sum(theirs * computed.F) / np.sum(computed.F**2)
+    assert scale == pytest.approx(1.0, abs=0.005)
+    # Both count atoms on special positions once; f' and f'' are from different tables.
+    r_factor = np.sum(np.abs(theirs - scale * computed.F)[listed]) / np.sum(theirs[listed])
+    assert r_factor < 0.005
+
+
+def test_lysozyme_against_direct_summation(shared: Path) -> None:
+    """The model of the tutorial, atoms on special positions counted once, to 1e-4 of the root mean square amplitude."""
+    path = shared / "tutorial/structure_factors/lysozyme.pdb"
+    f = read_pdb_structure_factors(path, 2.0, amplitudes=False)
+    structure = gemmi.read_structure(str(path))
+    structure.setup_cell_images()
+    waters = [
+        s.atom for s in structure[0].all() if s.residue.name == "HOH" and str(s.residue.seqid) in ("39", "41", "81")
+    ]
+    oxygens = [atom for atom in waters if atom.element.name == "O"]
+    assert len(oxygens) == 3
+    for atom in oxygens:
+        # On the two-fold axes x, x, 0 and their like, each in the middle between itself and its copy.
+        assert structure.cell.is_special_position(atom.pos, 0.5) == 1
+        atom.occ = 0.5
+    calculator = gemmi.StructureFactorCalculatorX(structure.cell)
+    hkl = f.hkl[:: len(f.hkl) // 40]
+    expected = np.array([calculator.calculate_sf_from_model(structure[0], list(map(int, h))) for h in hkl])
+    np.testing.assert_allclose(f.lookup(hkl), expected, atol=1e-4 * np.sqrt(np.mean(np.abs(expected) ** 2)))
+
+
+def test_atoms_on_special_positions_count_once(tmp_path: Path) -> None:
+    """Half an atom in a general position that merges with its copy on an axis is the whole atom on the axis."""
+    line = "HETATM    1  O   HOH A   1    {:8.3f}{:8.3f}{:8.3f}{:6.2f} 20.00           O\n"
+    head = "CRYST1   20.000   20.000   30.000  90.00  90.00  90.00 P 4\n"
+    amplitudes = []
+    for x, occupancy in ((0.0, 1.0), (0.0, 0.25), (0.001, 0.25), (5.0, 1.0)):
+        path = tmp_path / "a.pdb"
+        path.write_text(head + line.format(x, 0.0, 4.0, occupancy))
+        amplitudes.append(read_pdb_structure_factors(path, 3.0).lookup([[1, 2, 3], [0, 0, 4], [3, 1, 0]]))
+    np.testing.assert_allclose(amplitudes[0], amplitudes[1], rtol=1e-6)
+    np.testing.assert_allclose(amplitudes[0], amplitudes[2], rtol=1e-3)
+    assert amplitudes[3][1] == pytest.approx(4 * amplitudes[0][1], rel=1e-3)
+
+
+def test_structure_factors_written_and_read_back(tmp_path: Path) -> None:
+    """A centred group, mates apart: the file holds one row of the asymmetric unit for both."""
+    group = lookup_space_group("C 1 2 1")
+    h = np.array([[1, 1, 1], [2, 0, 3], [3, 1, -2], [0, 2, 5]])
+    listed = structure_factors_from_arrays(np.concatenate([h, -h]), np.arange(1.0, 9.0), group)
+    mtz_files.write_mtz(tmp_path / "F.mtz", listed, (50, 40, 30, 90, 100, 90), "C 1 2 1")
+    again = read_mtz(tmp_path / "F.mtz", "F(+),F(-)", space_group=group, cell=(50, 40, 30, 90, 100, 90))
+    np.testing.assert_allclose(again.lookup(listed.hkl), listed.F, rtol=1e-6)
+    cell, found = mtz_files.read_mtz_symmetry(tmp_path / "F.mtz")
+    assert found.hall == group.hall
+    np.testing.assert_allclose(cell, (50, 40, 30, 90, 100, 90), atol=1e-3)
 
 
 PDB = """CRYST1   20.000   24.000   30.000  90.00  90.00  90.00 P 21 21 21
