@@ -4,13 +4,14 @@
     /usr/bin/python3 benchmarks/dials_integrate.py TUTORIAL/dials_refined TUTORIAL/images process.phil DIALS
     python benchmarks/merging.py TUTORIAL OURS DIALS [skip_hopper=FOLDER]
 
-Only shots that both integrated take part. Reflections are predicted with equal structure factors; of ours, those below
-a partiality of 0.1 (a property of orientation and model, not of the answer) are left out. One program scales and
-merges all sets: polarization, one scale and one B factor per shot, fitted by turns with the merged intensities, weights
-1 / (sigma^2 + (0.15 I)^2); Friedel mates are merged. Truth comes in at the very end: CC and R against |F|^2 (mean of
-the mates), R = sum |k I - |F|^2| / sum |F|^2 with the best k; standard errors from 400 bootstrap
-samples of the merged reflections. CC1/2: correlation of merges of random halves of the shots, mean over 40 halvings.
-Writes results/merging.md.
+Only shots that both integrated take part. Orientation, cell and block size of ours come from pixel refinement against
+the reference list (3 % noise on I); those of ``skip_hopper`` from the spots' positions alone. Reflections are predicted
+with equal structure factors; of ours, those below a partiality of 0.1 (a property of orientation and model, not of the
+answer) are left out. One program scales and merges all sets: polarization, one scale and one B factor per shot, fitted
+by turns with the merged intensities, weights 1 / (sigma^2 + (0.15 I)^2); Friedel mates are merged. Truth comes in at
+the very end: CC and R against |F|^2 (mean of the mates), R = sum |k I - |F|^2| / sum |F|^2 with the best k; standard
+errors from 400 bootstrap samples of the merged reflections. CC1/2: correlation of merges of random halves of the shots,
+mean over 40 halvings. Writes results/merging.md.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ __all__ = ["add_arguments", "run"]
 log = logging.getLogger("bayesbragg.stills_process")
 
 DEFAULT_FOLDER = "processed"
+EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 START = "started.json"
 FREE_TO_CHANGE = ("nproc", "mp.nproc", "mp.method", "device", "outdir", "output.output_dir", "logging.disable")
@@ -97,8 +98,15 @@ def process(parameters: ResolvedParameters, paths: list[Path], *, resume: bool, 
     log_file = set_up_folder(parameters, folder, quiet=quiet or rank > 0, verbose=verbose)
     job = StillsJob(settings, folder, geometry, beam, parameters.device, resume)
     finished: list[dict[str, Any]] = []
+    problem = _start(parameters, job, tasks, resume) if rank == 0 else ""
+    if ranks is not None:
+        # Told to all, lest the others wait for ever.
+        problem = ranks.bcast(problem, root=0)
+    if problem:
+        if rank > 0:
+            return EXIT_BAD_INPUT
+        raise InputError(problem)
     if rank == 0:
-        _start(parameters, job, tasks, resume)
         log.info("device: %s; %d tasks, %d ranks", device, len(tasks), size)
         log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
     left = tasks
@@ -175,8 +183,8 @@ def _tasks(parameters: ResolvedParameters, paths: list[Path]) -> list[StillTask]
     return tasks
 
 
-def _start(parameters: ResolvedParameters, job: StillsJob, tasks: Sequence[StillTask], resume: bool) -> None:
-    """Note what the run is made with; a resumed run must be made with the same."""
+def _start(parameters: ResolvedParameters, job: StillsJob, tasks: Sequence[StillTask], resume: bool) -> str:
+    """Note what the run is made with; a resumed run must be made with the same, or the complaint is returned."""
     import json
 
     from bayesbragg.pipeline.stills_write import forget_still
@@ -190,15 +198,16 @@ def _start(parameters: ResolvedParameters, job: StillsJob, tasks: Sequence[Still
             before = None
         if before is not None and before != ours:
             name = next(n for n in sorted({*before, *ours}) if before.get(n) != ours.get(n))
-            raise InputError(
+            return (
                 f"{job.folder}: --resume with {name}={ours.get(name, 'its default')}, the run was started with "
                 f"{before.get(name, 'its default')}; use the same parameters, or another output folder"
             )
-        return
+        return ""
     if not resume:
         for task in tasks:
             forget_still(job.folder, task.tag, job.settings.composite)
     write_json(path, {"parameters": ours})
+    return ""
 
 
 def _close(
@@ -229,7 +238,7 @@ def _close(
     _print_summary(records, len(tasks), n_before, (n_lattices, n_reflections), folder, log_file)
     bad = [r for r in records if r["status"] in ("bad input", "error")]
     if records and len(bad) == len(records):
-        return 2 if all(r["status"] == "bad input" for r in bad) else 1
+        return EXIT_BAD_INPUT if all(r["status"] == "bad input" for r in bad) else 1
     return 0
 
 

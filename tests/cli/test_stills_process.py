@@ -345,3 +345,33 @@ def test_ranks_share_the_images(raw: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert sorted(records(out)) == [f"image_{i:02d}" for i in range(5)]
     assert "5 tasks, 2 ranks" in (out / "bayesbragg.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("dials.show") is None, reason="needs DIALS")
+def test_dials_reads_every_file(run: tuple[Path, str, SmallShot]) -> None:
+    """The same cell, geometry and numbers of reflections as we wrote."""
+    out, _, _ = run
+    record = records(out)["a_shot"]
+    files = record["files"]
+    experiment = read_experiments(files["refined"])[0]
+    for name, n in (
+        ("strong", record["n_strong"]),
+        ("indexed", record["n_modelled"]),
+        ("integrated", record["n_integrated"]),
+    ):
+        lists = [files["refined" if name == "indexed" else "integrated_expt"]] if name != "strong" else []
+        done = subprocess.run(["dials.show", *lists, files[name]], capture_output=True, text=True, check=False)
+        text = done.stdout + done.stderr
+        assert "Error" not in text
+        assert "Sorry" not in text
+        assert f"Reflection list contains {n} reflections" in text
+        if lists:
+            cell = next(line for line in text.splitlines() if "Unit cell:" in line).split(":")[1]
+            np.testing.assert_allclose([float(x) for x in cell.split(",")], experiment.crystal.cell, atol=6e-4)
+            assert "Space group: P 43 21 2" in text
+            shown = [line for line in text.splitlines() if "origin:" in line]
+            origins = [[float(x) for x in line.split("{")[1].rstrip("}").split(",")] for line in shown]
+            expected = experiment.detector.origin_mm
+            np.testing.assert_allclose(origins[: len(expected)], expected, rtol=1e-4, atol=1e-3)
+            assert f"wavelength: {experiment.beam.wavelength_A:.4f}"[:17] in text
