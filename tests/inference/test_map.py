@@ -119,7 +119,7 @@ def test_shots_fitted_together_are_those_fitted_alone() -> None:
         alone = fit_map(density)
         assert fit.iterations == alone.iterations
         assert fit.evaluations == alone.evaluations
-        np.testing.assert_allclose(fit.values, alone.values, rtol=1e-8)
+        np.testing.assert_allclose(fit.values, alone.values, rtol=1e-8, atol=1e-12)
         np.testing.assert_allclose(fit.information, alone.information, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(fit.trace, alone.trace, rtol=1e-10)
     assert len({fit.iterations for fit in together[:3]}) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,11 @@ def test_few_buckets_of_boxes() -> None:
 
 
 @pytest.mark.slow
-def test_tutorial_compiles_at_most_four_shapes(shared: Path) -> None:
+@pytest.mark.parametrize("forward", ["auto", "exact"])
+def test_tutorial_has_at_most_four_shapes(shared: Path, forward: Any) -> None:
+    """A program is compiled for each shape; shots that can be fitted together share theirs."""
     import bayesbragg as bb
-    from bayesbragg.inference import density
+    from bayesbragg.inference.map import can_be_fitted_together
     from bayesbragg.pipeline.api import structure_factors
     from bayesbragg.pipeline.refine import prepare
 
@@ -32,12 +35,14 @@ def test_tutorial_compiles_at_most_four_shapes(shared: Path) -> None:
         factors=bb.FactorSettings(
             mtz=tutorial / "structure_factors" / "iobs_all.mtz", columns="I(+),SIGI(+),I(-),SIGI(-)"
         ),
-        model=bb.ModelSettings(oversample=1),
+        model=bb.ModelSettings(oversample=1, forward=forward),
     )
-    density._value_and_grad.clear_cache()
+    shapes: list[Any] = []
     for expt in sorted((tutorial / "indexed").glob("*.expt")):
         refl = expt.with_name(expt.name.replace("_refined.expt", "_indexed.refl"))
         (still,) = bb.load(expt, refl, settings)
         prepared = prepare(still, structure_factors(still, settings), settings)
-        prepared.density.value_and_grad(prepared.layout.initial())
-    assert density._value_and_grad._cache_size() <= 4
+        assert prepared.form.closed is (forward == "auto")
+        if not any(can_be_fitted_together(prepared.density, other) for other in shapes):
+            shapes.append(prepared.density)
+    assert len(shapes) <= 4
