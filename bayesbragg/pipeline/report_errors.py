@@ -6,7 +6,8 @@ times n/(n - 1). Near 1 the shots differ by their errors only; above, the crysta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from bayesbragg.pipeline.report_data import Row, RunData, column
 __all__ = ["error_bars", "geometry_progress", "panels"]
 
 FloatArray = npt.NDArray[np.float64]
+Groups = Mapping[str, Any]
+"""Data sets of a posterior file by name."""
 
 MOST_POSTERIORS = 25
 STRONG = 0.9
@@ -54,6 +57,7 @@ def error_bars(run: RunData) -> Section:
         )
         return Section("error-bars", "Error bars", "", html)
     tags = [str(row.get("tag")) for row in rows]
+    posteriors = _posteriors(run.folder, tags)
     figures: list[str] = []
     seen: list[FloatArray] = []
     for title, unit, name, place, sd_name, sd_place in PARAMETERS:
@@ -70,49 +74,56 @@ def error_bars(run: RunData) -> Section:
             caption += f"; scatter {number(chi, 2)} times the error bars"
         chart = whiskers(values, np.where(good, sds, np.nan), tags, f"{title}: {caption}", line=mean)
         figures.append(figure(chart, title, caption, unit=unit))
-    html = f'<div class="grid">{"".join(figures)}</div>' + _verdicts(rows) + _identifiability(run.folder, tags)
+    html = f'<div class="grid">{"".join(figures)}</div>' + _verdicts(rows, posteriors) + _identifiability(posteriors)
     note = "One standard deviation to each side, shot by shot. A scatter above the error bars is that of the crystals."
     return Section("error-bars", "Error bars", note, html)
 
 
-def _verdicts(rows: Sequence[Row]) -> str:
-    if not any("verdict" in row for row in rows):
-        return ""
+def _verdicts(rows: Sequence[Row], posteriors: Mapping[str, Groups]) -> str:
+    """A row for each posterior that was checked."""
+    checked = [row for row in rows if str(row.get("verdict")).startswith(("passed", "FAILED"))]
+    if not checked:
+        return (
+            '<p class="note">These error bars are those of the Gaussian about each best fit and were not checked; '
+            "<code>bayesbragg posterior</code> does.</p>"
+        )
     columns = [Column("Shot"), Column("Method"), Column("Verdict", kind="status"), Column("Checks", kind="long")]
-    lines = [
-        [
-            str(row.get("tag")),
-            str(row.get("inference") or ""),
-            "passed" if row.get("verdict_passed") else "failed",
-            str(row.get("verdict") or ""),
-        ]
-        for row in rows
-    ]
+    lines: list[list[str | float | None]] = []
+    for row in checked:
+        tag, text = str(row.get("tag")), str(row["verdict"])
+        if tag in posteriors:
+            checks = json.loads(posteriors[tag]["posterior"].attrs.get("checks", "[]"))
+            text = "; ".join(map(str, checks)) or text
+        passed = "passed" if str(row["verdict"]).startswith("passed") else "failed"
+        lines.append([tag, str(row.get("inference") or ""), passed, text])
     return "<h3>Verdicts</h3>" + table("verdicts", "Whether each posterior can be trusted", columns, lines)
 
 
-def _identifiability(folder: Path, tags: Sequence[str]) -> str:
+def _posteriors(folder: Path, tags: Sequence[str]) -> dict[str, Groups]:
+    """Posteriors of the first shots that have one, by tag."""
+    found: dict[str, Groups] = {}
+    for tag in dict.fromkeys(tags):
+        path = folder / f"{tag}_posterior.nc"
+        if len(found) < MOST_POSTERIORS and path.is_file():
+            try:
+                found[tag] = groups_of(read_netcdf(path))
+            except InputError:
+                continue
+    return found
+
+
+def _identifiability(posteriors: Mapping[str, Groups]) -> str:
     """Posterior over prior widths, and the pairs of parameters that the data tell only together."""
     ratios: dict[str, list[float]] = {}
     pairs: dict[tuple[str, str], list[float]] = {}
-    read = 0
-    for tag in dict.fromkeys(tags):
-        path = folder / f"{tag}_posterior.nc"
-        if read == MOST_POSTERIORS or not path.is_file():
-            continue
-        try:
-            groups = groups_of(read_netcdf(path))
-        except InputError:
-            continue
-        read += 1
-        constants: Any = groups["constant_data"]
+    for groups in posteriors.values():
+        constants = groups["constant_data"]
         names = [str(name) for name in constants["parameter"].values]
         sd = np.asarray(constants["posterior_sd"].values)
-        prior: Any = groups.get("prior", {})
+        prior = groups.get("prior", {})
         for name, width in zip(names, sd, strict=True):
-            known = name in prior
-            before = float(np.std(prior[name].values)) if known else np.nan
-            ratios.setdefault(name, []).append(float(width) / before if known and before > 0 else np.nan)
+            before = float(np.std(prior[name].values)) if name in prior else np.nan
+            ratios.setdefault(name, []).append(float(width) / before if before > 0 else np.nan)
         correlation = np.asarray(constants["posterior_covariance"].values) / np.outer(sd, sd)
         for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
             pairs.setdefault((names[i], names[j]), []).append(float(correlation[i, j]))
@@ -122,12 +133,8 @@ def _identifiability(folder: Path, tags: Sequence[str]) -> str:
     lines: list[list[str | float | None]] = []
     for name, values in ratios.items():
         lines.append([name, float(np.median(values)) if np.isfinite(values).all() else None])
-    html = "<h3>What the data say</h3>" + table(
-        "identifiability",
-        "Near 0 the data decide, near 1 the prior does; blank: a flat prior without bounds",
-        columns,
-        lines,
-    )
+    caption = "Near 0 the data decide, near 1 the prior does; blank: a flat prior without bounds"
+    html = "<h3>What the data say</h3>" + table("identifiability", caption, columns, lines)
     strong = sorted(((float(np.median(r)), names) for names, r in pairs.items()), key=lambda item: -abs(item[0]))
     told = [f"{one} with {other} ({number(r, 2)})" for r, (one, other) in strong if abs(r) > STRONG][:8]
     text = (

@@ -8,7 +8,6 @@ low to high resolution and reach half a pixel; panels whose median offset is bey
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -159,11 +158,13 @@ def _panels(offsets: Offsets) -> list[Finding]:
 
 
 def _verdicts(run: RunData) -> list[Finding]:
-    if not run.posterior:
+    verdicts = {str(row.get("tag")): str(row.get("verdict")) for row in run.posterior or run.rows}
+    bad = [tag for tag, verdict in verdicts.items() if verdict.startswith("FAILED")]
+    n = len(bad) + sum(verdict.startswith("passed") for verdict in verdicts.values())
+    if not n:
         return []
-    bad: Sequence[str] = [str(row.get("tag")) for row in run.posterior if not row.get("verdict_passed")]
     if not bad:
-        return [Finding("note", f"All {len(run.posterior)} posteriors passed their checks.", "error-bars")]
+        return [Finding("note", f"All {n} posteriors that were checked passed.", "error-bars")]
     shown = ", ".join(bad[:4]) + (" and others" if len(bad) > 4 else "")
-    text = f"{len(bad)} of {len(run.posterior)} posteriors failed their checks ({shown}): do not use their error bars."
+    text = f"{len(bad)} of {n} posteriors failed their checks ({shown}): do not use their error bars."
     return [Finding("bad", text, "error-bars")]

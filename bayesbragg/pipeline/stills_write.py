@@ -24,6 +24,7 @@ __all__ = [
     "PREFIX",
     "forget_still",
     "read_record",
+    "read_records",
     "still_folder",
     "write_failure",
     "write_still",
@@ -60,6 +61,12 @@ def forget_still(folder: Path, tag: str, composite: bool) -> None:
 def read_record(folder: Path, tag: str) -> dict[str, Any] | None:
     """The record of a finished still, or None; a damaged one counts as none."""
     return _read(_record_path(folder, tag))
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of all finished stills, by tag; `bayesbragg.pipeline.report_data` reads them while a run goes on."""
+    paths = sorted(p for p in (folder / RECORDS).glob("*.json") if not p.name.startswith("."))
+    return [record for record in map(_read, paths) if record is not None]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -289,6 +289,24 @@ def test_suggestions_are_those_of_the_summary(refined: Path) -> None:
     assert "betas {" in read(refined).text
 
 
+def test_verdicts_are_told(refined: Path) -> None:
+    rows = [row(n) | {"a_sd": 0.02, "inference": "laplace", "verdict": "not checked"} for n in range(6)]
+    for n in range(6):
+        write_row(rows[n], refined, f"shot_{n}")
+    rebuild_table(refined)
+    assert "were not checked" in read(refined).text
+    for n, verdict in enumerate(["passed", "FAILED: k-hat 0.9, limit 0.7: FAILED (sample with NUTS)"]):
+        write_row(rows[n] | {"verdict": verdict}, refined, f"shot_{n}")
+    rebuild_table(refined)
+    page = read(refined)
+    assert "1 of 2 posteriors failed their checks (shot_1)" in page.text
+    assert [line[:3] for line in page.table("verdicts")["rows"]] == [
+        ["shot_0", "laplace", "passed"],
+        ["shot_1", "laplace", "failed"],
+    ]
+    assert "times the error bars" in page.text
+
+
 def test_causes_lose_names_and_numbers() -> None:
     assert _cause("/a/b/shot_1.refl: 3 boxes of 12.5 pixels", "shot_1") == "# boxes of # pixels"
     assert _cause("shot_1: no peak", "shot_1") == "SHOT: no peak"
