@@ -9,7 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import mmap
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +101,29 @@ def _opened(path: Path) -> Any:
     _verify(path)
     handle: Any = pycbf.cbf_handle_struct()  # type: ignore[no-untyped-call]
     try:
-        handle.read_widefile(str(path).encode(), pycbf.MSG_DIGEST)
+        with _silence():
+            handle.read_widefile(str(path).encode(), pycbf.MSG_DIGEST)
     except Exception as error:
         # CBFlib's binding raises plain Exception for whatever is wrong.
         raise _damaged(path, ValueError(str(error))) from None
     return handle
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what CBFlib writes to standard error from the user, who gets one line of ours."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _verify(path: Path) -> None:
