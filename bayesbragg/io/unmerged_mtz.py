@@ -67,7 +67,7 @@ def write_unmerged_mtz(
         keep = np.asarray(table["intensity.posterior.variance"]) > 0
         kept = table.select(keep)
         number = len(cells) + 1
-        columns = [np.asarray(kept["miller_index"], dtype=np.float64), np.zeros((len(kept), 1))]
+        columns = [np.asarray(kept["miller_index"], dtype=np.float64), np.ones((len(kept), 1))]
         columns.append(np.full((len(kept), 1), float(number)))
         for _, name in INTENSITIES:
             variance = np.asarray(kept[f"{name}.variance"])
@@ -107,7 +107,12 @@ def write_unmerged_mtz(
         mtz.batches.append(batch)
     mtz.set_data(np.concatenate(parts))
     mtz.history = ["unmerged stills; FRACTIONCALC is the partiality that is not yet applied (1: none or applied)"]
-    mtz.switch_to_asu_hkl()
     with atomic_path(path) as temporary:
+        mtz.write_to_file(str(temporary))
+        # M/ISYM is 1, the identity: read as original indices, they can be moved to the asymmetric unit. gemmi knows the
+        # operators of a file that it has read only.
+        mtz = gemmi.read_mtz_file(str(temporary))
+        mtz.switch_to_original_hkl()
+        mtz.switch_to_asu_hkl()
         mtz.write_to_file(str(temporary))
     return len(cells), n
