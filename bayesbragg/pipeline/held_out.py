@@ -19,6 +19,7 @@ from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.map import MapOptions, fit_map
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit
+from bayesbragg.pipeline.lattice_form import form_holds
 from bayesbragg.pipeline.refine import Prepared
 
 __all__ = ["HeldOut", "box_centroids", "deal", "hold_out", "without"]
@@ -100,7 +101,9 @@ def hold_out(prepared: Prepared, options: MapOptions | None = None, *, n_folds: 
         hidden = np.flatnonzero(fold == k)
         fit = fit_map(without(prepared.density, hidden), options)
         fits.append(fit)
-        if not window_holds(jax.tree.map(np.asarray, prepared.density.parameters(fit.x)), prepared.scene):
-            raise InputError(f"{prepared.still.tag}: a fit without fold {k} left its reflections; start nearer")
+        parameters = jax.tree.map(np.asarray, prepared.density.parameters(fit.x))
+        served = window_holds(parameters, prepared.scene)
+        if not (served and form_holds(prepared.form, parameters, prepared.density, prepared.options)):
+            raise InputError(f"{prepared.still.tag}: a fit without fold {k} went too far from its start; start nearer")
         centroid[hidden] = box_centroids(prepared, fit)[hidden]
     return HeldOut(centroid, box_centroids(prepared, whole), fold, whole, tuple(fits))
