@@ -16,14 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.forward.closed import ClosedScene, pixel_windows
+from bayesbragg.forward.beam_spread import BeamSpread, blur_covariance
+from bayesbragg.forward.closed import ClosedScene, lacking_variance
 from bayesbragg.forward.closed_support import check_closed
 from bayesbragg.forward.geometry import directions, move_boxes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.pixels import real_space_vectors
+from bayesbragg.forward.rays import coefficients, pixel_tilts, windows
+from bayesbragg.forward.resolution import covariance_of, enough_subpixels, one_gaussian, rule_size, table_widths
 from bayesbragg.forward.scene import Channels, Scene
-from bayesbragg.forward.spread import Reflexes, shape_reflexes
+from bayesbragg.forward.spectrum_table import build_table, covered_widths
+from bayesbragg.forward.spread import Reflexes, mixture_rule, shape_reflexes
 from bayesbragg.forward.window import merge_channels
 
 __all__ = ["Margin", "closed_holds", "prepare_closed"]
@@ -34,6 +38,12 @@ IntArray = npt.NDArray[np.int64]
 
 REACH = 5.0
 """Standard deviations within which a reflection is looked for."""
+
+FEW_NODES = 6
+"""Up to so many merged channels are summed one by one, more are tabulated."""
+
+WIDEST_WINDOW = 5e-4
+"""Largest v / l^2 of a table; its error is a quarter of that, relative to the spot's peak."""
 
 _DARK = 12.0
 """Boxes fainter than the shot's brightest by this (natural logarithm) need not be told in detail."""
@@ -60,7 +70,15 @@ _HERE = Margin(0.0, 0.0, 1.0)
 
 
 def prepare_closed(
-    parameters: Parameters, scene: Scene, options: Options, margin: Margin | None = None, *, merge: bool = True
+    parameters: Parameters,
+    scene: Scene,
+    options: Options,
+    margin: Margin | None = None,
+    *,
+    merge: bool = True,
+    beam: BeamSpread | None = None,
+    coarse_subpixels: bool = True,
+    tabulate: bool = True,
 ) -> ClosedScene:
     """Lists of reflections and merged channels for `closed_photons`.
 
@@ -68,13 +86,16 @@ def prepare_closed(
         parameters: those that a fit starts from.
         margin: how far it may go.
         merge: merge channels; otherwise each is kept.
+        beam: divergence and size of the lit volume; the exact sum knows neither.
+        coarse_subpixels: sum fewer subpixels than the options ask for where the spots are wide enough.
+        tabulate: look merged channels up in a table; otherwise they are summed one by one.
 
     Raises:
         ValueError: for options that have no closed form.
     """
     check_closed(options)
     margin = margin or Margin()
-    box, lattice, hkl, brightness = _listed(parameters, scene, options, margin, every_box=True)
+    box, lattice, hkl, brightness = _listed(parameters, scene, options, margin, beam, every_box=True)
     order = np.lexsort((-brightness, box))
     box, lattice, hkl = box[order], lattice[order], hkl[order]
     first = np.flatnonzero(np.diff(box, prepend=-1))
@@ -96,7 +117,20 @@ def prepare_closed(
             wavelengths, strength = np.pad(wavelengths, (0, short), "edge"), np.pad(strength, (0, short))
         else:
             wavelengths, strength = np.asarray(scene.channels.wavelengths_A), np.asarray(scene.channels.strength)
-    return ClosedScene(scene, Channels(wavelengths, strength), reflexes, np.asarray(width))
+    thick = _thinned(parameters, 1.0 / margin.block)
+    rule = mixture_rule(rule_size(thick, scene, options, reflexes))
+    subpixels = enough_subpixels(thick, scene, options, reflexes)
+    if not coarse_subpixels:
+        subpixels = options.oversample
+    lacking = lacking_variance(subpixels, options.oversample)
+    table = None
+    if merge and tabulate and len(strength) > FEW_NODES:
+        narrowest, widest, relative = table_widths(parameters, scene, options, reflexes, beam, lacking)
+        if relative < WIDEST_WINDOW:
+            room = 1.02 / margin.block
+            table = build_table(wavelengths, strength, narrowest / room, widest * room)
+    nodes = Channels(wavelengths, strength)
+    return ClosedScene(scene, nodes, reflexes, np.asarray(width), table, rule, beam, subpixels)
 
 
 def closed_holds(parameters: Parameters, closed: ClosedScene, options: Options) -> bool:
@@ -106,13 +140,22 @@ def closed_holds(parameters: Parameters, closed: ClosedScene, options: Options) 
     the channels were merged for.
     """
     scene, listed = closed.scene, closed.reflexes
-    box, lattice, hkl, _ = _listed(parameters, scene, options, _HERE, every_box=False)
+    box, lattice, hkl, _ = _listed(parameters, scene, options, _HERE, closed.beam, every_box=False)
     live = np.asarray(listed.live) > 0
     known = np.column_stack([listed.box, listed.lattice, listed.hkl])[live].astype(np.int64)
     needed = np.column_stack([box, lattice, hkl])
     complete = {tuple(row) for row in needed.tolist()} <= {tuple(row) for row in known.tolist()}
     width = _narrowest(parameters, scene, options, listed)
     merged = len(closed.nodes.strength) < len(scene.channels.strength)
+    if closed.table is not None:
+        lacking = lacking_variance(closed.subpixels or options.oversample, options.oversample)
+        narrowest, widest, _ = table_widths(parameters, scene, options, listed, closed.beam, lacking)
+        least, most = covered_widths(closed.table)
+        complete = complete and least <= narrowest and widest <= most
+    if closed.rule is not None and not options.mosaic_nodes:
+        complete = complete and rule_size(parameters, scene, options, listed) <= len(closed.rule)
+    if closed.subpixels:
+        complete = complete and enough_subpixels(parameters, scene, options, listed) <= closed.subpixels
     return complete and (not merged or width >= float(closed.width) * (1.0 - 1e-9))
 
 
@@ -138,13 +181,19 @@ def _position(scene: Scene, box: IntArray, lattice: IntArray, hkl: IntArray) -> 
 
 
 def _listed(
-    parameters: Parameters, scene: Scene, options: Options, margin: Margin, *, every_box: bool
+    parameters: Parameters,
+    scene: Scene,
+    options: Options,
+    margin: Margin,
+    beam: BeamSpread | None,
+    *,
+    every_box: bool,
 ) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
     """Box, lattice, indices and log brightness of every reflection that counts; with ``every_box`` one at least."""
     parameters = _thinned(parameters, margin.block)
-    options = _gaussian(options)
+    options = one_gaussian(options)
     angle, relative = math.radians(margin.angle_deg), margin.relative
-    low, high, reach = (np.asarray(a) for a in _index_reach(parameters, scene, options, angle, relative))
+    low, high, reach = (np.asarray(a) for a in _index_reach(parameters, scene, options, angle, relative, beam))
     window_low = np.asarray(scene.factors.low)
     window_high = window_low + np.asarray(scene.factors.extent) - 1
     first = np.clip(np.ceil(low - reach), window_low, window_high).astype(np.int64)
@@ -172,7 +221,7 @@ def _listed(
     F = np.abs(np.asarray(scene.factors.real).reshape(-1)[position])
 
     def brightness_with(angle: float, relative: float) -> FloatArray:
-        exponent, _ = _exponents(parameters, scene, options, reflexes, angle, relative)
+        exponent, _ = _exponents(parameters, scene, options, reflexes, angle, relative, beam)
         return np.asarray(2.0 * np.log(np.maximum(F, 1e-150)) - np.asarray(exponent)[: len(box)])
 
     def best_of(brightness: FloatArray) -> FloatArray:
@@ -189,22 +238,23 @@ def _listed(
     return box[keep], lattice[keep], hkl[keep], brightness[keep]
 
 
-def _gaussian(options: Options) -> Options:
-    """Options whose spread is one Gaussian that is at least as wide."""
-    return replace(options, spread="gaussian_isotropic") if options.spread == "isotropic" else options
+def _blur(parameters: Parameters, scene: Scene, reflexes: Reflexes, beam: BeamSpread | None) -> Any:
+    if beam is None:
+        return None
+    return partial(blur_covariance, parameters, scene, reflexes, spread=beam, lacking=0.0)
 
 
 def _narrowest(parameters: Parameters, scene: Scene, options: Options, reflexes: Reflexes) -> float:
     """Standard deviation in 1/lambda' of the narrowest window, that of blocks without spread, 1/angstrom."""
     mosaic = parameters.mosaic
     still = replace(parameters, mosaic=replace(mosaic, eta_deg=np.zeros_like(mosaic.eta_deg)))
-    _, sharpness = _exponents(still, scene, _gaussian(options), reflexes, 0.0, 0.0)
+    _, sharpness = _exponents(still, scene, one_gaussian(options), reflexes, 0.0, 0.0)
     return math.sqrt(0.5 / float(sharpness))
 
 
 @partial(jax.jit, static_argnames="options")
 def _index_reach(
-    parameters: Parameters, scene: Scene, options: Options, angle: float, relative: float
+    parameters: Parameters, scene: Scene, options: Options, angle: float, relative: float, beam: BeamSpread | None
 ) -> tuple[Array, Array, Array]:
     """Range of fractional indices of each box, and how far reflections reach, ``(n_lattices, n_boxes, 3)``."""
     _, u, ends = _rays(parameters, scene)
@@ -215,14 +265,10 @@ def _index_reach(
     lattice, box = (a.reshape(-1) for a in jnp.meshgrid(jnp.arange(n_lattices), jnp.arange(n_boxes), indexing="ij"))
     middle = 0.5 * (low + high).reshape(-1, 3)
     ones = jnp.ones(len(box))
-    shapes = shape_reflexes(
-        parameters, scene, options, Reflexes(box, lattice, middle, box, ones), angle=angle, relative=relative
-    )
-    K, frame = shapes.stiffness[0], shapes.frame
-    det = K[:, 0] * K[:, 2] - K[:, 1] ** 2
-    across = jnp.stack([K[:, 2], -K[:, 1], -K[:, 1], K[:, 0]], axis=-1).reshape(-1, 2, 2) / det[:, None, None]
-    mixed = jnp.einsum("rij,rj->ri", across, shapes.lean[0])
-    along = shapes.variance[0] + jnp.sum(mixed * shapes.lean[0], axis=-1)
+    middles = Reflexes(box, lattice, middle, box, ones)
+    blur = _blur(parameters, scene, middles, beam)
+    shapes = shape_reflexes(parameters, scene, options, middles, angle=angle, relative=relative, blur=blur)
+    along, mixed, across = covariance_of(shapes)
     C = jnp.concatenate(
         [
             jnp.concatenate([along[:, None], mixed], axis=-1)[:, None],
@@ -230,7 +276,7 @@ def _index_reach(
         ],
         axis=1,
     )
-    to_h = jnp.einsum("rij,rjk->rik", frame, M[lattice])  # h = M^T frame^T (components)
+    to_h = jnp.einsum("rij,rjk->rik", shapes.frame, M[lattice])  # h = M^T frame^T (components)
     variance = jnp.einsum("rij,rik,rkj->rj", to_h, C, to_h)
     return low, high, REACH * jnp.sqrt(variance).reshape(low.shape)
 
@@ -248,16 +294,24 @@ def _rays(parameters: Parameters, scene: Scene) -> tuple[Any, Array, Array]:
 
 @partial(jax.jit, static_argnames="options")
 def _exponents(
-    parameters: Parameters, scene: Scene, options: Options, reflexes: Reflexes, angle: float, relative: float
+    parameters: Parameters,
+    scene: Scene,
+    options: Options,
+    reflexes: Reflexes,
+    angle: float,
+    relative: float,
+    beam: BeamSpread | None = None,
 ) -> tuple[Array, Array]:
     """The smallest exponent of each row over its pixels and the spectrum, ``(n_rows,)``; the sharpest window."""
     moved, _, ends = _rays(parameters, scene)
-    shapes = shape_reflexes(parameters, scene, options, reflexes, angle=angle, relative=relative)
+    blur = _blur(parameters, scene, reflexes, beam)
+    shapes = shape_reflexes(parameters, scene, options, reflexes, angle=angle, relative=relative, blur=blur)
     half, zero = jnp.asarray(0.5), jnp.asarray(0.0)
     point = directions(scene.boxes, moved, half, half, zero)
     middle = jnp.mean(ends)
     everything = slice(0, reflexes.box.shape[0])
-    window = pixel_windows(parameters, scene, options, shapes, everything, reflexes.box, moved, point, middle)
+    tilts = pixel_tilts(scene, shapes, everything, reflexes.box, moved, point, middle)
+    window = windows(tilts, coefficients(parameters, options, shapes, tilts.first.dtype), middle)
     beyond = window.centre - jnp.clip(window.centre, ends[0] - middle, ends[1] - middle)
     exponent = jnp.min(window.miss + window.sharpness * beyond**2, axis=(0, -1)).astype(jnp.float64)
     return exponent, jnp.max(window.sharpness)

@@ -2,33 +2,31 @@
 
 Same geometry, solid angle, polarization, capture, structure factors and normalisation as the exact sum; only the
 lattice sum differs. Instead of the nearest reflection at every wavelength and mosaic sample, the few reflections that
-can light up a box are listed beforehand (`prepare_closed`), and each is summed over the spectrum at once.
-
-In the frame of a reflection (along q0 and across) a pixel's ray is q = k s. The exponent
-((k a - l)^2 / v + k^2 T) / 2, with a its slope along q0, l the length of q0, v the variance along it and T = s_t.K.s_t
-from the stiffness K across, is p (k - k*)^2 + m with D = a^2 + v T, p = D / 2v, k* = a l / D and m = l^2 T / 2D. All
-pixel arrays are differences from the box, so that single precision is enough for them.
+can light up a box are listed beforehand (`bayesbragg.forward.candidates`); each is summed over the spectrum at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from bayesbragg.forward.beam_spread import BeamSpread, blur_covariance
 from bayesbragg.forward.closed_support import check_closed
 from bayesbragg.forward.geometry import Directions, MovedBoxes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.pixels import block_heights, fold_pixels
+from bayesbragg.forward.rays import Tilts, coefficients, pixel_tilts, windows
 from bayesbragg.forward.scene import Channels, Scene
+from bayesbragg.forward.spectrum_table import SpectrumTable, row_tables, through_table
 from bayesbragg.forward.spread import Reflexes, Shapes, shape_reflexes
 from bayesbragg.forward.window import WINDOW_NAME, through_window
 
-__all__ = ["ClosedScene", "Windows", "closed_photons", "pixel_windows"]
+__all__ = ["ClosedScene", "closed_photons", "lacking_variance"]
 
 Array = Any
 
@@ -43,81 +41,44 @@ class ClosedScene:
         nodes: the channels merged for the windows of this shot (`bayesbragg.forward.window.merge_channels`).
         reflexes: reflections that can light up boxes; the first ``n_boxes`` rows are the strongest of each box.
         width: standard deviation in 1/wavelength of the narrowest window that the nodes serve, scalar, 1/angstrom.
+        table: the nodes as a table to look up; None where they are few and summed one by one.
+        rule: quadrature of the classic isotropic spread, ``(n_nodes, 2)``.
+        beam: divergence and size of the lit volume; None for a beam without.
+        subpixels: subpixels along each side of a pixel that are summed; what they lack of ``options.oversample`` is
+            blurred in.
     """
 
     scene: Scene
     nodes: Channels
     reflexes: Reflexes
     width: Array
+    table: SpectrumTable | None = None
+    rule: Array | None = None
+    beam: BeamSpread | None = None
+    subpixels: int = field(default=0, metadata={"static": True})
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Windows:
-    """What each pixel sees of a reflection through each node of the spread, ``(n_nodes, n_rows, n_pixels)``.
+def lacking_variance(subpixels: int, wanted: int) -> float:
+    """Variance along each side of the square of ``wanted`` subpixels that coarser ones leave out, pixel^2."""
+    return (1.0 / subpixels**2 - 1.0 / wanted**2) / 12.0
 
-    Attributes:
-        miss, centre, sharpness: m, k* - k_ref and p of the module's docstring.
+
+def _corrected_widths(parameters: Parameters, table: SpectrumTable, shapes: Shapes) -> tuple[Array, Array]:
+    """1/lambda' of the table's middle, and tau of `bayesbragg.forward.spectrum_table`, ``(n_nodes, n_rows)``.
+
+    A window at c in 1/lambda' is one at k = scale c / (1 - offset c) in 1/lambda, wider by the derivative.
     """
+    offset, scale, middle = parameters.spectrum.offset_A, parameters.spectrum.scale, table.middle
+    reference = middle / (scale + offset * middle)
+    stretch = 1.0 - offset * reference
+    return reference, jnp.log(shapes.variance / (shapes.length * stretch / middle) ** 2)
 
-    miss: Array
-    centre: Array
-    sharpness: Array
 
-
-def pixel_windows(
-    parameters: Parameters,
-    scene: Scene,
-    options: Options,
-    shapes: Shapes,
-    rows: slice,
-    box: Array | None,
-    moved: MovedBoxes,
-    point: Directions,
-    k_reference: Array,
-) -> Windows:
-    """Windows of the rows of ``shapes``.
-
-    Args:
-        rows: which rows.
-        box: the box of each of them; None where they are the boxes themselves.
-    """
-    dtype = point.du[0].dtype
-
-    def pick(array: Array) -> Array:
-        return array if box is None else array[box]
-
-    def column(per_row: Array) -> Array:
-        return per_row.astype(dtype)[..., None]
-
-    frame = shapes.frame[rows]
-    s_box = jnp.einsum("rij,rj->ri", frame, pick(moved.direction) - scene.beam.k)
-    du = [pick(d) for d in point.du]
-    along, t1, t2 = jnp.moveaxis(jnp.einsum("rij,rjp->rip", frame.astype(dtype), jnp.stack(du, axis=1)), 1, 0)
-    t1, t2 = t1 + column(s_box[:, 1]), t2 + column(s_box[:, 2])
-    slope = along + column(s_box[:, 0])
-    k = k_reference.astype(dtype)
-    across = t1 * t1 + t2 * t2
-    lean, K = shapes.lean[:, rows], shapes.stiffness[:, rows]
-    variance, length = shapes.variance[:, rows], shapes.length[:, rows]
-    features, factors = [t1, t2], [-lean[..., 0], -lean[..., 1]]
-    if options.spread != "none":
-        features.append(across / (slope + jnp.sqrt(slope * slope + across)))
-        factors.append(shapes.outward[:, rows])
-    extra = jnp.einsum("jrc,rcp->jrp", jnp.stack(factors, axis=-1).astype(dtype), jnp.stack(features, axis=1))
-    a = slope + extra
-    ahead = column(length - k_reference * s_box[:, 0]) - k * (along + extra)
-    squares = jnp.stack([t1 * t1, 2.0 * t1 * t2, t2 * t2], axis=1)
-    T = jnp.einsum("jrc,rcp->jrp", K.astype(dtype), squares)
-    if options.b_factor:
-        T = T + parameters.scale.b_factor_A2.astype(dtype) * (slope * slope + across)
-    D = a * a + column(variance) * T
-    inverse = 1.0 / D
-    return Windows(
-        miss=column(0.5 * length * length) * T * inverse,
-        centre=(a * ahead - (k * column(variance)) * T) * inverse,
-        sharpness=D * column(0.5 / variance),
-    )
+def _uncorrected(parameters: Parameters, centre: Array, reference: Array) -> Array:
+    """1/lambda, relative to the table's middle, of 1/lambda' relative to ``reference``."""
+    there = 1.0 - parameters.spectrum.offset_A * reference
+    factor, slope = (a.astype(centre.dtype) for a in (parameters.spectrum.scale / there, parameters.spectrum.offset_A))
+    return factor * centre / (there.astype(centre.dtype) - slope * centre)
 
 
 @partial(jax.jit, static_argnames="options")
@@ -131,28 +92,56 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
         ValueError: for options that have no closed form (`bayesbragg.forward.closed_support.closed_unavailable`).
     """
     check_closed(options)
-    scene, nodes, reflexes = closed.scene, closed.nodes, closed.reflexes
+    parameters = jax.tree.map(jnp.asarray, parameters)
+    scene, nodes, reflexes, table = closed.scene, closed.nodes, closed.reflexes, closed.table
     dtype = jnp.dtype(options.precision)
     n_boxes, n_rows = scene.boxes.fast_px.shape[0], reflexes.box.shape[0]
     _, height = block_heights(parameters, options)
     F = scene.factors.real.reshape(-1)[reflexes.position]
     strongest = jnp.max(nodes.strength)
-    amplitude = reflexes.live * F * F * height[reflexes.lattice] * strongest
-    shapes = shape_reflexes(parameters, scene, options, reflexes)
-    inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * nodes.wavelengths_A)
-    k_reference = jnp.mean(inverse)
-    k = (inverse - k_reference).astype(dtype)
-    strength = (nodes.strength / strongest).astype(dtype)
+    amplitude = (reflexes.live * F * F * height[reflexes.lattice] * strongest).astype(dtype)[:, None]
+    subpixels = closed.subpixels or options.oversample
+    lacking = lacking_variance(subpixels, options.oversample)
+    blur = None
+    if closed.beam is not None or lacking > 0:
+        blur = partial(blur_covariance, parameters, scene, reflexes, spread=closed.beam, lacking=lacking)
+    shapes = shape_reflexes(parameters, scene, options, reflexes, rule=closed.rule, blur=blur)
+    if table is None:
+        inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * nodes.wavelengths_A)
+        k_reference = jnp.mean(inverse)
+        k, strength = (inverse - k_reference).astype(dtype), (nodes.strength / strongest).astype(dtype)
+        spectrum: tuple[Array, ...] = ()
+    else:
+        k_reference, tau = _corrected_widths(parameters, table, shapes)
+        spectrum = tuple(a.astype(dtype) for a in (tau, *row_tables(table, tau)))
+    columns = coefficients(parameters, options, shapes, dtype)
+    log_weight = jnp.log(shapes.weight).astype(dtype)[..., None]
+
+    def one_node(tilts: Tilts, node: Any) -> Array:
+        columns, log_weight, spectrum = node
+        window = windows(tilts, columns, k_reference.astype(dtype))
+        miss = window.miss - log_weight
+        if table is None:
+            return through_window(miss, window.centre, window.sharpness, k, strength)
+        tau, *tables = spectrum
+        # What the table leaves out: where the spectrum is smooth, a wider window sees that much more.
+        return through_table(
+            miss - 0.5 * window.wider, _uncorrected(parameters, window.centre, k_reference), tau, tuple(tables)
+        )
+
+    keep = jax.checkpoint_policies.save_only_these_names(WINDOW_NAME)
 
     def rows_sum(rows: slice, box: Array | None, moved: MovedBoxes, point: Directions) -> Array:
-        window = pixel_windows(parameters, scene, options, shapes, rows, box, moved, point, k_reference)
-        weight = (amplitude * shapes.weight)[:, rows].astype(dtype)[..., None]
-        total = jnp.zeros(window.miss.shape[1:], dtype)
-        # One node of the spread at a time: its exponentials fit into the processor's cache.
-        for j in range(weight.shape[0]):
-            seen = through_window(window.miss[j], window.centre[j], window.sharpness[j], k, strength)
-            total = total + weight[j] * seen
-        return total
+        tilts = pixel_tilts(scene, shapes, rows, box, moved, point, k_reference)
+        of_nodes = jax.tree.map(lambda a: a[:, rows], (columns, log_weight, spectrum))
+        n_nodes = log_weight.shape[0]
+        if n_nodes == 1:
+            total = one_node(tilts, jax.tree.map(lambda a: a[0], of_nodes))
+        else:
+            add = jax.checkpoint(one_node, policy=keep)
+            start = jnp.zeros_like(tilts.first)
+            total, _ = jax.lax.scan(lambda total, node: (total + add(tilts, node), None), start, of_nodes)
+        return amplitude[rows] * total
 
     def lattice_sum(moved: MovedBoxes, point: Directions, term: Array) -> Array:
         del term
@@ -162,5 +151,4 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
             total = total.at[box].add(rows_sum(slice(n_boxes, n_rows), box, moved, point))
         return total
 
-    keep = jax.checkpoint_policies.save_only_these_names(WINDOW_NAME)
-    return fold_pixels(parameters, scene, options, (), lattice_sum, keep)
+    return fold_pixels(parameters, scene, replace(options, oversample=subpixels), (), lattice_sum, keep)

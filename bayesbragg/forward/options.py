@@ -29,7 +29,7 @@ class Options:
         b_factor: the shot's Debye-Waller factor is in use.
         point_spread: blur the boxes by the scene's point-spread function.
         precision: floats of the per-pixel arrays; everything per box stays float64.
-        mosaic_nodes: Gaussians that stand for the classic isotropic spread in closed form.
+        mosaic_nodes: Gaussians that stand for the classic isotropic spread in closed form; 0 for as many as it needs.
     """
 
     oversample: int = 1
@@ -44,7 +44,7 @@ class Options:
     b_factor: bool = False
     point_spread: bool = False
     precision: Literal["float64", "float32"] = "float64"
-    mosaic_nodes: int = 6
+    mosaic_nodes: int = 0
 
     def __post_init__(self) -> None:
         if self.oversample < 1 or self.sensor_layers < 1:

@@ -5,8 +5,9 @@ rotation w of the crystal moves q0 by w x q0: in the frame (along q0, and two di
 the angular covariance to the two directions across, and nothing along q0 (PHYSICS 7).
 
 The classic isotropic spread is a scale mixture, a standard normal rotation vector times sigma, with sigma uniform on
-(0, eta). With tan(u) = sigma |q0| / beta, beta the block's own width across q0, the average over sigma is smooth in u,
-and a few Gauss-Legendre nodes do.
+(0, eta). With sinh(x) = sigma |q0| / beta, beta the block's own width across q0, the average over sigma is smooth in x,
+and 1 + 1.8 asinh(eta |q0| / beta) Gauss-Legendre nodes do: for ratios from 0.3 to 100 they err by less than 3e-4 of the
+peak.
 
 A rotation keeps |q|. Where a share f of the width across comes from rotations, a tilt by t is undone by them up to
 (1 - f) t, and q lies (1 - (1 - f)^2) t^2 / 2|q0| farther out than the tangent plane says; on average f beta^2 / |q0|
@@ -15,12 +16,14 @@ is lost again. Both are linear in 1/wavelength along a pixel's ray, so that the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from bayesbragg.forward.mosaic import angular_covariance
 from bayesbragg.forward.options import Options
@@ -28,9 +31,12 @@ from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.pixels import FUDGE, block_heights, real_space_vectors
 from bayesbragg.forward.scene import Scene
 
-__all__ = ["Reflexes", "Shapes", "shape_reflexes"]
+__all__ = ["Reflexes", "Shapes", "mixture_rule", "mixture_size", "shape_reflexes"]
 
 Array = Any
+
+FALLBACK_NODES = 6
+"""Nodes of the classic isotropic spread where no rule is given."""
 
 
 @jax.tree_util.register_dataclass
@@ -90,7 +96,21 @@ def _frames(q0: Array) -> tuple[Array, Array]:
     return length, jnp.stack([along, first, jnp.cross(along, first)], axis=1)
 
 
-def _nodes(parameters: Parameters, scene: Scene, options: Options, frame: Array, ratio: Array) -> tuple[Array, Array]:
+def mixture_size(ratio: float) -> int:
+    """Nodes for a spread that is so many times as wide as a block; few sizes, so that shots share compilations."""
+    needed = 1.0 + 1.8 * np.arcsinh(ratio)
+    return next((n for n in (2, 3, 4, 5, 6, 8, 10, 12) if n >= needed), 16)
+
+
+def mixture_rule(n_nodes: int) -> npt.NDArray[np.float64]:
+    """Gauss-Legendre abscissae in (0, 1) and their weights, ``(n_nodes, 2)``."""
+    x, w = np.polynomial.legendre.leggauss(n_nodes)
+    return np.column_stack([0.5 * (x + 1.0), 0.5 * w])
+
+
+def _nodes(
+    parameters: Parameters, scene: Scene, options: Options, frame: Array, ratio: Array, rule: Array
+) -> tuple[Array, Array]:
     """Angular covariances across q0, elements 11, 12, 22 in radian^2, ``(n_nodes, n_rows, 3)``, and their weights.
 
     Args:
@@ -102,12 +122,11 @@ def _nodes(parameters: Parameters, scene: Scene, options: Options, frame: Array,
     if options.spread == "none":
         return jnp.zeros((1, n_rows, 3)), jnp.ones((1, n_rows))
     if options.spread == "isotropic":
-        x, w = np.polynomial.legendre.leggauss(options.mosaic_nodes)
         width = jnp.maximum(eta[0], 1e-12)
-        limit = jnp.arctan(width / ratio)
-        u = jnp.asarray(0.5 * (x + 1.0))[:, None] * limit
-        sigma = ratio * jnp.tan(u)
-        weight = jnp.asarray(0.5 * w)[:, None] * limit * ratio / width / jnp.cos(u) ** 2
+        limit = jnp.arcsinh(width / ratio)
+        x = jnp.asarray(rule)[:, :1] * limit
+        sigma = ratio * jnp.sinh(x)
+        weight = jnp.asarray(rule)[:, 1:] * limit * ratio / width * jnp.cosh(x)
         return (sigma**2)[..., None] * unit, weight
     # w x q0 along the first direction across is |q0| times w along the second, and the other way round with a sign.
     covariance = angular_covariance(scene.mosaic, eta, options.spread)
@@ -124,10 +143,14 @@ def shape_reflexes(
     *,
     angle: float | Array = 0.0,
     relative: float | Array = 0.0,
+    rule: Array | None = None,
+    blur: Callable[[Array], Array] | None = None,
 ) -> Shapes:
     """The Gaussians of every row at these parameters.
 
     Args:
+        rule: of the classic isotropic spread (`mixture_rule`), ``(n_nodes, 2)``.
+        blur: gives the covariance of everything else that blurs q, ``(n_rows, 3, 3)``, from q0 ``(n_rows, 3)``.
         angle, relative: standard deviations by which each reflection is widened across (radian) and along q0
             (relative), for a search with a margin.
     """
@@ -138,13 +161,17 @@ def shape_reflexes(
     length, frame = _frames(q0)
     spread = frame @ root[reflexes.lattice]
     C = spread @ spread.swapaxes(-1, -2)
+    own = jnp.linalg.det(C)
+    if blur is not None:
+        C = C + frame @ blur(q0) @ frame.swapaxes(-1, -2)
     extra = jnp.stack([jnp.asarray(relative), jnp.asarray(angle), jnp.asarray(angle)]) ** 2
     C = C + (length * length)[:, None, None] * jnp.diag(extra)
     across = jnp.stack([C[:, 1, 1], C[:, 1, 2], C[:, 2, 2]], axis=-1)
     mixed, along = C[:, 0, 1:], C[:, 0, 0]
     area = across[:, 0] * across[:, 2] - across[:, 1] ** 2
     beta = area**0.25
-    covariance, share = _nodes(parameters, scene, options, frame, beta / length)
+    rule = mixture_rule(FALLBACK_NODES) if rule is None else rule
+    covariance, share = _nodes(parameters, scene, options, frame, beta / length, rule)
     covariance = covariance * (length * length)[:, None]
 
     wide = across + covariance
@@ -158,7 +185,6 @@ def shape_reflexes(
         axis=-1,
     )
     variance = along - jnp.sum(lean * mixed, axis=-1)
-    own_variance = jnp.linalg.det(C) / area
     turned = 0.5 * (covariance[..., 0] + covariance[..., 2])
     fraction = turned / (turned + 0.5 * (across[:, 0] + across[:, 2]))
     return Shapes(
@@ -168,5 +194,5 @@ def shape_reflexes(
         lean=lean,
         stiffness=stiffness,
         variance=variance,
-        weight=share * jnp.sqrt(area * own_variance / (wide_area * variance)),
+        weight=share * jnp.sqrt((own if blur is not None else jnp.linalg.det(C)) / (wide_area * variance)),
     )

@@ -26,20 +26,24 @@ CASES = ["01", "02a", "02d", "03", "04b", "05", "08", "09", "10c", "10f", "12a",
 def test_golden_photons(case: str) -> None:
     g = load_golden(case)
     parameters, scene, options, shot = golden_setup(g)
-    for merge, limit in ((False, 1e-8), (True, 1e-6)):
+    # Channel by channel, and merged: more than a few are looked up in a table, whose own error is below 1e-4.
+    for merge, limit in ((False, 1e-8), (True, 1e-4)):
         closed = prepare_closed(parameters, scene, options, merge=merge)
         photons = np.asarray(closed_photons(parameters, closed, options))[shot.valid]
         assert np.abs(photons - g["I"]).max() < limit * g["I"].max()
         assert closed_holds(parameters, closed, options)
 
 
-@pytest.mark.parametrize("case", ["03", "05", "09", "14"])
-def test_derivatives_of_everything(case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "merge", "limit"), [("03", False, 1e-6), ("05", False, 1e-6), ("09", True, 3e-4), ("14", False, 1e-6)]
+)
+def test_derivatives_of_everything(case: str, merge: bool, limit: float) -> None:
     """Forward and reverse mode against the exact sum, every parameter at once."""
     g = load_golden(case)
     parameters, scene, options, shot = golden_setup(g)
     parameters = jax.tree.map(jnp.asarray, parameters)
-    closed = prepare_closed(parameters, scene, options, merge=False)
+    closed = prepare_closed(parameters, scene, options, merge=merge)
+    assert (closed.table is not None) == merge
     weight = jnp.asarray(np.random.default_rng(0).standard_normal(shot.counts.shape)) * shot.valid
 
     exact = jax.jit(jax.grad(lambda p: jnp.sum(weight * expected_photons(p, scene, options))))(parameters)
@@ -48,7 +52,7 @@ def test_derivatives_of_everything(case: str) -> None:
         a, b = (np.concatenate([np.ravel(v) for v in jax.tree.leaves(getattr(t, name))]) for t in (exact, ours))
         if name == "scale":
             a, b = a[:-1], b[:-1]  # the exact sum skips the Debye-Waller factor unless it is asked for
-        assert np.abs(a - b).max() <= 1e-6 * np.abs(a).max(), name
+        assert np.abs(a - b).max() <= limit * np.abs(a).max(), name
 
     tangent = jax.tree.map(lambda a: 1e-4 * jnp.ones_like(a), parameters)
     forward = jax.jvp(lambda p: jnp.sum(weight * closed_photons(p, closed, options)), (parameters,), (tangent,))[1]

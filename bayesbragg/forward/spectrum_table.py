@@ -1,0 +1,216 @@
+"""The spectrum seen through Gaussian windows, tabulated: a look-up per pixel in place of a sum over channels.
+
+For one reflection and one node of its mosaic spread, k* = l a / D and the width of the window in 1/wavelength,
+(v / D)^(1/2), hang together (`bayesbragg.forward.closed`): D = a^2 (1 + e) with e = v T / a^2, and the width is
+k* v^(1/2) / l times (1 + e)^(1/2). Where e counts, the pixel is dark: exp(-m) e <= 0.74 v / l^2, below 1e-4 but for
+a few cells per block, and a smooth spectrum is seen in proportion to the width. So what all pixels of a box see is one
+function of k* alone,
+
+    U(k*; tau) = sum_i w_i exp(-(k_i - k*)^2 / (2 s^2)),   s = k* exp(tau / 2) / k_mid,   tau = ln(k_mid^2 v / l^2).
+
+U is smooth in tau: it is kept at Chebyshev points of levels that span a factor of two in width each, on a grid of k*
+whose step is a fraction of the level's least width. At every evaluation it is interpolated to the tau of each
+reflection (a small matrix product), and then, pixel by pixel, by cubic Hermite polynomials in k*.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import SymbolicZero
+
+from bayesbragg.forward.window import WINDOW_NAME
+
+__all__ = ["SpectrumTable", "build_table", "covered_widths", "row_tables", "through_table"]
+
+Array = Any
+FloatArray = npt.NDArray[np.float64]
+_keep: Any = checkpoint_name
+
+POINTS = 8
+"""Chebyshev points per level: the interpolation in tau is good to 1e-6."""
+
+STEP = 0.125
+"""Step of the grid in units of the narrowest width of a level: cubic interpolation is good to 4e-6."""
+
+COARSE = 3
+"""The derivative in tau, for gradients alone, is kept on a grid so many times coarser."""
+
+REACH = 6.0
+"""Widths beyond the spectrum's ends up to which a window sees something."""
+
+LARGEST = 4096
+"""Longest grid; a spectrum that is wider in units of its narrowest window is summed channel by channel."""
+
+_LEVEL = 2.0 * math.log(2.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SpectrumTable:
+    """U and its slope per step at grid points.
+
+    Attributes:
+        values: U and slope in turns, ``(n_levels, POINTS, 2 n_grid)``.
+        first: grid's first point relative to ``middle``, ``(n_levels,)``, 1/angstrom.
+        step: of each level, ``(n_levels,)``, 1/angstrom.
+        lowest: least tau of the first level, scalar.
+        middle: k_mid, 1/angstrom of the spectrum before its correction, scalar.
+    """
+
+    values: Array
+    first: Array
+    step: Array
+    lowest: Array
+    middle: Array
+
+
+def build_table(
+    wavelengths_A: FloatArray, strength: FloatArray, narrowest: float, widest: float
+) -> SpectrumTable | None:
+    """A table for windows of standard deviations (1/angstrom) between two widths; None where it would be too long.
+
+    Args:
+        wavelengths_A, strength: merged channels, ``(n_nodes,)``.
+    """
+    k = 1.0 / wavelengths_A
+    live = strength > 0
+    low, high = (float(k[live].min()), float(k[live].max())) if live.any() else (float(k.min()), float(k.max()))
+    middle = 0.5 * (low + high)
+    n_levels = 2 * max(1, math.ceil(math.log(widest / narrowest) / _LEVEL))
+    least = narrowest * 2.0 ** np.arange(n_levels)
+    half = 0.5 * (high - low) + 2.0 * REACH * least * high / middle
+    # Few sizes of tables, so that shots share compilations.
+    needed = float(np.max(2.0 * half / (STEP * least)))
+    coarse = 1 << max(6, math.ceil(math.log2(needed)) - 2)
+    n_grid = math.ceil(needed / coarse) * coarse + 1
+    if n_grid > LARGEST:
+        return None
+    step = 2.0 * half / (n_grid - 1)
+    tau = 2.0 * np.log(least)[:, None] + 0.5 * _LEVEL * (1.0 + _chebyshev_points())
+    values = _tabulate(k - middle, strength / max(float(strength.max()), 1e-300), -half, step, tau, middle, n_grid)
+    return SpectrumTable(np.asarray(values), -half, step, np.asarray(2.0 * math.log(narrowest)), np.asarray(middle))
+
+
+def covered_widths(table: SpectrumTable) -> tuple[float, float]:
+    """Standard deviations, in 1/angstrom, between which windows may lie."""
+    low = 0.5 * float(table.lowest)
+    return math.exp(low), math.exp(low + 0.5 * _LEVEL * table.values.shape[0])
+
+
+def _chebyshev_points() -> FloatArray:
+    return np.cos(np.pi * (np.arange(POINTS) + 0.5) / POINTS)
+
+
+@partial(jax.jit, static_argnames="n_grid")
+def _tabulate(k: Array, weight: Array, first: Array, step: Array, tau: Array, middle: Array, n_grid: int) -> Array:
+    x = first[:, None] + step[:, None] * jnp.arange(n_grid)
+
+    def level(x: Array, step: Array, tau: Array) -> Array:
+        def seen(x: Array) -> Array:
+            width = jnp.exp(0.5 * tau)[:, None] * (1.0 + x / middle)
+
+            def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
+                return total + node[1] * jnp.exp(-0.5 * ((node[0] - x) / width) ** 2), None
+
+            return jax.lax.scan(add, jnp.zeros((tau.shape[0], n_grid)), (k, weight))[0]
+
+        value, slope = jax.jvp(seen, (x,), (jnp.full_like(x, step),))
+        return jnp.stack([value, slope], axis=-1).reshape(tau.shape[0], -1)
+
+    return jax.vmap(level)(x, step, tau)
+
+
+def row_tables(table: SpectrumTable, tau: Array) -> tuple[Array, Array, Array, Array]:
+    """U, its derivative in tau, and the grid of each row.
+
+    Args:
+        tau: ``(n_nodes, n_rows)``.
+
+    Returns:
+        U, and dU/dtau on every COARSE-th grid point, ``(n_nodes, n_rows, 2 n_grid)``; the grid's first point and
+        inverse step, ``(n_nodes, n_rows)``.
+    """
+    n_levels = table.values.shape[0]
+    place = (tau - table.lowest) / _LEVEL
+    level = jnp.clip(jnp.floor(place), 0, n_levels - 1).astype(jnp.int32)
+    z = 2.0 * jnp.clip(place - level, 0.0, 1.0) - 1.0
+    # Interpolation through Chebyshev points: T_n at the points are orthogonal.
+    at_points = np.cos(np.outer(np.arange(POINTS), np.pi * (np.arange(POINTS) + 0.5) / POINTS))
+    at_points = at_points * np.where(np.arange(POINTS) == 0, 1.0, 2.0)[:, None] / POINTS
+
+    def polynomials(z: Array) -> Array:
+        terms = [jnp.ones_like(z), z]
+        for _ in range(POINTS - 2):
+            terms.append(2.0 * z * terms[-1] - terms[-2])
+        return jnp.stack(terms, axis=-1) @ at_points
+
+    weight, slope = jax.jvp(polynomials, (z,), (jnp.full_like(z, 2.0 / _LEVEL),))
+    mine = jax.nn.one_hot(level, n_levels, dtype=weight.dtype)[..., None]
+    flat = table.values.reshape(n_levels * POINTS, -1)
+    coarse = (flat.reshape(len(flat), -1, 2)[:, ::COARSE] * np.array([1.0, COARSE])).reshape(len(flat), -1)
+    pairs = ((weight, flat), (slope, coarse))
+    value, derivative = ((mine * w[..., None, :]).reshape(*tau.shape, -1) @ f for w, f in pairs)
+    return value, derivative, table.first[level], 1.0 / table.step[level]
+
+
+def _hermite(t: Array) -> tuple[Array, Array, Array, Array]:
+    square = t * t
+    rise = square * (3.0 - 2.0 * t)
+    end = square * (t - 1.0)
+    return 1.0 - rise, t - 2.0 * square + t * square, rise, end
+
+
+def _slopes(t: Array) -> tuple[Array, Array, Array, Array]:
+    rise = 6.0 * t * (1.0 - t)
+    return -rise, 1.0 - 4.0 * t + 3.0 * t * t, rise, t * (3.0 * t - 2.0)
+
+
+def _look_up(tables: Array, first: Array, inverse_step: Array, x: Array, basis: Any) -> Array:
+    n_grid = tables.shape[-1] // 2
+    place = jnp.clip((x - first[..., None]) * inverse_step[..., None], 0.0, n_grid - 1.001)
+    cell = place.astype(jnp.int32)
+    rows = jnp.arange(tables.size // tables.shape[-1], dtype=jnp.int32).reshape(tables.shape[:-1])
+    base = 2 * cell + (rows * tables.shape[-1])[..., None]
+    flat = tables.reshape(-1)
+    weights = basis(place - cell)
+    return sum(w * flat.at[base + i].get(mode="promise_in_bounds") for i, w in enumerate(weights))
+
+
+@jax.custom_jvp
+def through_table(miss: Array, x: Array, tau: Array, tables: tuple[Array, Array, Array, Array]) -> Array:
+    """exp(-miss) U(x; tau), ``(n_rows, n_pixels)``.
+
+    Args:
+        miss, x: exponent and k* relative to the table's middle, ``(n_rows, n_pixels)``.
+        tau: ``(n_rows,)``; the value is in the tables already, this argument carries the derivative.
+        tables: those of the rows, from `row_tables` at this tau; constants as far as derivatives are concerned.
+    """
+    value, _, first, inverse_step = tables
+    return jnp.exp(-miss) * _look_up(value, first, inverse_step, x, _hermite)
+
+
+@partial(through_table.defjvp, symbolic_zeros=True)
+def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    miss, x, _, (value, derivative, first, inverse_step) = primals
+    height = jnp.exp(-miss)
+    total = _keep(height * _look_up(value, first, inverse_step, x, _hermite), WINDOW_NAME)
+    along = height * _look_up(value, first, inverse_step, x, _slopes) * inverse_step[..., None]
+    wider = height * _look_up(derivative, first, inverse_step / COARSE, x, _hermite)
+    tangent = jnp.zeros_like(total)
+    d_miss, d_x, d_tau = tangents[:3]
+    if not isinstance(d_miss, SymbolicZero):
+        tangent = tangent - total * d_miss
+    if not isinstance(d_x, SymbolicZero):
+        tangent = tangent + _keep(along, WINDOW_NAME) * d_x
+    if not isinstance(d_tau, SymbolicZero):
+        tangent = tangent + _keep(wider, WINDOW_NAME) * d_tau[..., None]
+    return total, tangent
