@@ -4,8 +4,8 @@ python benchmarks/wilson.py TUTORIAL_FOLDER [known] [inferred] [gain=0.03] [lapl
 
 ``known`` fits with the reference structure factors instead, ``inferred`` infers the background planes with the rest,
 ``gain`` states the calibration error of the pixels, ``laplace`` corrects the error bars by importance sampling.
-A pull is the error over the stated standard deviation. The images were made with 2 x 2 subpixels and blocks of 10 x 10 x
-10 cells without mosaic spread; both are given to the fit, the second as a free parameter.
+A pull is the error over the stated standard deviation. The images were made with 2 x 2 subpixels, which the fit is told,
+and with blocks of 10 x 10 x 10 cells without mosaic spread.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ def main(folder: Path, words: list[str]) -> None:
             flush=True,
         )
     table = np.array(pulls)
+    squares = np.sqrt(np.mean(table**2, axis=0))
     print(f"root mean square pulls of {len(table)} shots: "
-          + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, np.sqrt(np.mean(table**2, axis=0)), strict=True)))  # fmt: skip
+          + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, squares, strict=True)))  # fmt: skip
     error = np.std(table, axis=0) / np.sqrt(len(table))
     print("mean pulls: " + ", ".join(f"{n} {m:+.2f} +- {e:.2f}"
                                      for n, m, e in zip(names, table.mean(axis=0), error, strict=True)))  # fmt: skip
