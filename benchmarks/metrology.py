@@ -97,7 +97,7 @@ def main(folder: Path) -> None:
         terms = [term(rows) for rows in parts]
         fits = [fit_centroids(x, prior, options)[0] for x in terms]
         chi2, dof = agreement(*fits, prior)
-        print(f"halves, seed {seed}: chi-square {chi2:.1f} for {dof} degrees of freedom ({chi2 / dof:.3f}), dispersions "
+        print(f"halves, seed {seed}: chi-square {chi2:.1f} for {dof} degrees of freedom ({chi2 / dof:.3f}), factors "
               f"{terms[0].dispersion:.3f}, {terms[1].dispersion:.3f}", flush=True)  # fmt: skip
 
 

@@ -30,9 +30,9 @@ output folder:
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from bayesbragg.inference.communicator import Communicator
     from bayesbragg.inference.joint_types import JointState
     from bayesbragg.io.phil import ResolvedParameters
-    from bayesbragg.pipeline.geometry import ShotResult
-    from bayesbragg.pipeline.geometry_run import GeometryJob, GeometryResult
+    from bayesbragg.pipeline.geometry_job import GeometryJob
+    from bayesbragg.pipeline.geometry_run import GeometryResult
 
 __all__ = ["add_arguments", "run"]
 
@@ -110,16 +110,14 @@ def _mpi() -> Communicator | None:
 
 def _work(communicator: Communicator, job: GeometryJob, quiet: bool) -> GeometryResult:
     """One process of the run."""
+    from bayesbragg.pipeline.geometry_output import write_shot
     from bayesbragg.pipeline.geometry_run import refine_geometry
 
     def show(state: JointState) -> None:
         if communicator.rank == 0:
             _print_step(state.trace[-2:] if state.iteration == 1 else state.trace[-1:], quiet)
 
-    def write_shot(place: int, result: ShotResult) -> None:
-        _write_shot(job, place, result)
-
-    return refine_geometry(communicator, job, show, write_shot)
+    return refine_geometry(communicator, job, show, partial(write_shot, job))
 
 
 def _print_step(steps: list[Any], quiet: bool) -> None:
@@ -136,8 +134,8 @@ def _print_step(steps: list[Any], quiet: bool) -> None:
 
 
 def _job(parameters: ResolvedParameters) -> GeometryJob:
+    from bayesbragg.pipeline.geometry_job import GeometryJob
     from bayesbragg.pipeline.geometry_rows import table_rows
-    from bayesbragg.pipeline.geometry_run import GeometryJob
     from bayesbragg.pipeline.geometry_settings import geometry_settings
 
     settings = geometry_settings(parameters)
@@ -152,87 +150,21 @@ def _job(parameters: ResolvedParameters) -> GeometryJob:
     return GeometryJob(settings, tuple(rows), folder, reference, parameters.device)
 
 
-def _write_shot(job: GeometryJob, place: int, result: ShotResult) -> None:
-    from bayesbragg.io.experiments import read_experiments, write_experiments
-    from bayesbragg.io.reflections import write_reflections
-
-    row = job.rows[place]
-    experiments = read_experiments(row.experiments)
-    refined = [e.with_crystal(c) for e, c in zip(experiments, result.crystals, strict=True)]
-    write_experiments(refined, job.folder / f"{row.tag}_refined.expt")
-    write_reflections(result.reflections, job.folder / f"{row.tag}_indexed.refl")
-    parameters = result.parameters
-    write_json(
-        job.folder / f"{row.tag}_shot.json",
-        {
-            "spot_scales": parameters.scale.G.tolist(),
-            "ncells": parameters.mosaic.n_abc.tolist(),
-            "ncells_def": parameters.mosaic.n_def.tolist(),
-            "rotX": parameters.crystal.rot_xyz[:, 0].tolist(),
-            "rotY": parameters.crystal.rot_xyz[:, 1].tolist(),
-            "rotZ": parameters.crystal.rot_xyz[:, 2].tolist(),
-            "lam0": float(parameters.spectrum.offset_A),
-            "lam1": float(parameters.spectrum.scale),
-            "target": result.target,
-            "sigmaZ": result.sigma_z,
-            "n_boxes": result.n_boxes,
-        },
-    )
-
-
 def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParameters) -> None:
-    """Everything that the run as a whole has found."""
-    from bayesbragg.diagnostics.geometry_plots import error_bars_plot, progress_plot, shifts_plot
-    from bayesbragg.diagnostics.identifiability import identifiability_text
-    from bayesbragg.io.experiments import read_experiments, write_experiments
-    from bayesbragg.io.geometry_results import write_posterior
-    from bayesbragg.pipeline.geometry import moved_detector, panel_table
+    """Results as files, their record, and what is printed of them."""
+    from bayesbragg.pipeline.geometry_output import write_geometry
     from bayesbragg.pipeline.geometry_run import fit_record
 
-    fit, prior, grouping, folder = result.fit, result.prior, result.grouping, job.folder
-    detector = moved_detector(result.detector, grouping, fit.shared)
+    fit, folder = result.fit, job.folder
     name = Path(parameters.geometry.optimized_detector_name).name
-    first = read_experiments(job.rows[0].experiments)[0]
-    write_experiments([first.with_detector(detector)], folder / name)
-    for row in job.rows:
-        path = folder / f"{row.tag}_refined.expt"
-        write_experiments([e.with_detector(detector) for e in read_experiments(path)], path)
-    _write_table(job, parameters, fit)
-    rows = panel_table(fit, prior, grouping, result.reflections_of_group)
-    lines = [",".join(rows[0]), *(",".join(f"{v:.9g}" for v in row.values()) for row in rows)]
-    units = "# rotations in radian, shifts in metre; *_sd is the posterior, *_prior_sd the prior standard deviation"
-    (folder / "panels.csv").write_text("\n".join([units, *lines]) + "\n", encoding="utf-8")
-    write_posterior(
-        folder / "panels.h5",
-        names=prior.names,
-        units=prior.units,
-        arrays={
-            "mean": fit.shared,
-            "covariance": fit.covariance,
-            "prior_mean": prior.mean,
-            "prior_covariance": fit.prior_covariance,
-            "free": prior.free,
-            "group_of_panel": grouping.group,
-            "group_labels": grouping.labels,
-            "reference_mm": grouping.reference_mm,
-            "axes_of_panel": grouping.axes,
-            "reflections_of_group": result.reflections_of_group,
-        },
-        attributes={
-            "prior": "\n".join(prior.text), "target": fit.target, "status": fit.status.value, "reason": fit.reason,
-            "rotation_reference": grouping.rotation_reference,
-        },
-    )  # fmt: skip
-    report = ["prior of the panel groups:", *(f"  {line}" for line in prior.text), *identifiability_text(fit, prior)]
-    (folder / "identifiability.txt").write_text("\n".join(report) + "\n", encoding="utf-8")
-    shifts_plot(folder / "shifts.png", result.detector, detector, grouping, result.reflections_of_group)
-    error_bars_plot(folder / "error_bars.png", fit, prior, grouping, result.reflections_of_group)
-    progress_plot(folder / "progress.png", fit)
+    source = parameters.path(parameters.geometry.input_pkl or parameters.geometry.input_pkl_glob)
+    assert source is not None
+    report = write_geometry(result, job, name, source)
     inputs = [path for row in job.rows for path in (row.experiments, row.reflections)]
     inputs += [p for p in (job.settings.shots.factors.mtz, job.settings.groups.file) if p is not None]
     record = provenance(configuration={"phil": parameters.resolved_text()}, inputs=inputs, seed=None)
-    record["fit"] = fit_record(fit)
-    record["resumed_at_step"] = result.resumed
+    record |= {"fit": fit_record(fit), "resumed_at_step": result.resumed, "notes": list(result.notes)}
+    record["prior"] = list(result.prior.text)
     write_json(folder / "run.json", record)
     for line in report:
         log.info(line)
@@ -242,44 +174,3 @@ def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParamet
     if fit.at_bound:
         print(f"at a bound: {', '.join(fit.at_bound)}")
     print(f"the detector is {folder / name}")
-
-
-def _write_table(job: GeometryJob, parameters: ResolvedParameters, fit: Any) -> None:
-    """The rows that came in, with what the joint fit changed: crystals and files."""
-    from bayesbragg.io.experiments import read_experiments
-    from bayesbragg.io.tables import read_table, write_table
-
-    source = parameters.path(parameters.geometry.input_pkl or parameters.geometry.input_pkl_glob)
-    assert source is not None
-    table = read_table(source)
-    records = []
-    wanted = {row.experiments.name: row for row in job.rows}
-    idx = "idx-"  # the classic program puts it before its file names
-    lattice: dict[str, int] = {}
-    for record in table.to_dict("records"):
-        name = Path(str(record.get("opt_exp_name") or record.get("exp_name"))).name
-        row = wanted.get(name) or wanted.get(name.removeprefix(idx))
-        if row is None:
-            continue
-        number = lattice.get(row.tag, 0)
-        lattice[row.tag] = number + 1
-        expt = job.folder / f"{row.tag}_refined.expt"
-        crystal = read_experiments(expt)[number].crystal
-        assert crystal is not None
-        new: dict[str, Any] = {
-            **{str(k): v for k, v in record.items()},
-            **_numbers(job.folder, row.tag, number),
-            "tag": row.tag,
-        }
-        new["Amats"] = tuple(float(v) for v in crystal.A_reciprocal.reshape(-1))
-        new.update(zip(("a", "b", "c", "al", "be", "ga"), crystal.cell.tolist(), strict=True))
-        new["exp_name"] = new["opt_exp_name"] = str(expt)
-        new["stage1_refls"] = str(job.folder / f"{row.tag}_indexed.refl")
-        new["status"], new["reason"] = fit.status.value, fit.reason
-        records.append(new)
-    write_table(type(table)(records), job.folder)
-
-
-def _numbers(folder: Path, tag: str, lattice: int) -> dict[str, Any]:
-    document = json.loads((folder / f"{tag}_shot.json").read_text(encoding="utf-8"))
-    return {name: values[lattice] if isinstance(values, list) else values for name, values in document.items()}

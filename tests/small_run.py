@@ -16,7 +16,7 @@ from bayesbragg.forward import Options, Parameters
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.reflections import write_reflections
 from bayesbragg.io.structure_factors import read_mtz
-from bayesbragg.model import Crystal, Experiment, ImageReference, Reflections, Shoebox
+from bayesbragg.model import Crystal, Detector, Experiment, ImageReference, Reflections, Shoebox
 from bayesbragg.stills.simulation import Camera, Still, simulate_still
 from bayesbragg.stills.virtual import (
     LYSOZYME_CELL,
@@ -98,9 +98,10 @@ def write_factors(path: Path) -> None:
     mtz.write_to_file(str(path))
 
 
-def make_shot(seed: int, factors: Path, n_lattices: int = 1) -> SmallShot:
+def make_shot(seed: int, factors: Path, n_lattices: int = 1, detector: Detector | None = None) -> SmallShot:
     """One image with its lattices; the starts are off by 0.1 degree and 0.2 per cent."""
-    world = replace(virtual_experiment(seed, n_channels=3), detector=four_panels(side=96, distance_mm=30.0))
+    detector = detector or four_panels(side=96, distance_mm=30.0)
+    world = replace(virtual_experiment(seed, n_channels=3), detector=detector)
     crystals = [world.crystal]
     crystals += [turned(world.crystal, 40.0 * n, [1, 2, 3]) for n in range(1, n_lattices)]
     cell = np.concatenate([LYSOZYME_CELL[:3], np.radians(LYSOZYME_CELL[3:])])

@@ -30,11 +30,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class _Pass:
-    """Sums over all shots of all processes."""
+    """Target and sigma-Z of all shots of all processes; of this process's shots the blocks, without their shared
+    curvature, and its sum."""
 
     target: float
     sigma_z: float
     blocks: list[list[Blocks]]
+    curvature: FloatArray
 
 
 def fit_joint(
@@ -120,6 +122,7 @@ def fit_joint(
         prior_covariance=prior.covariance(),
         information=reduced.matrix,
         score=reduced.right,
+        diagonal=reduced.diagonal,
         predicted=predicted,
         sigma_z=here.sigma_z,
         iterations=state.iteration,
@@ -146,17 +149,22 @@ def evaluate(
 def _linearize(
     terms: Sequence[Term], own: Sequence[FloatArray], shared: FloatArray, prior: SharedPrior, comm: Communicator
 ) -> _Pass:
-    blocks = [term.linearize(x, shared) for term, x in zip(terms, own, strict=True)]
-    sums = np.zeros(4)
-    for b in (b for part in blocks for b in part):
-        sums += np.array([b.target, *b.z])
+    sums, curvature = np.zeros(4), np.zeros((prior.n, prior.n))
+    kept = []
+    for term, x in zip(terms, own, strict=True):
+        part = []
+        for b in term.linearize(x, shared):
+            sums += np.array([b.target, *b.z])
+            curvature[np.ix_(b.index, b.index)] += b.shared_curvature
+            part.append(b.without_shared_curvature())
+        kept.append(part)
     target, n, first, second = comm.sum(sums)
     sigma = float(np.sqrt(max(second / n - (first / n) ** 2, 0.0))) if n else np.nan
-    return _Pass(float(target) + prior.minus_log(shared), sigma, blocks)
+    return _Pass(float(target) + prior.minus_log(shared), sigma, kept, curvature)
 
 
 def _summed(here: _Pass, n: int, damping: float, comm: Communicator) -> Reduced:
-    own = reduce_blocks([b for part in here.blocks for b in part], n, damping)
+    own = reduce_blocks([b for part in here.blocks for b in part], n, damping, here.curvature)
     packed = np.concatenate([own.matrix.reshape(-1), own.right, own.gradient, own.diagonal, [own.decrease]])
     packed = comm.sum(packed)
     matrix, rest = packed[: n * n].reshape(n, n), packed[n * n :]

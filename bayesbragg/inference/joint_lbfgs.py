@@ -137,11 +137,8 @@ class _Layout:
             return np.asarray(1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)))
 
         own = [np.stack([inverse_root(np.diag(b.curvature)) for b in part]) for part in fit.blocks]
-        total = np.zeros(self.n_shared)
-        for b in (b for part in fit.blocks for b in part):
-            total[b.index] += np.diag(b.shared_curvature)
         prior = np.diag(fit.prior_covariance)
-        total = self.comm.sum(total) + np.where(prior > 0, 1.0 / np.where(prior > 0, prior, 1.0), 0.0)
+        total = fit.diagonal + np.where(prior > 0, 1.0 / np.where(prior > 0, prior, 1.0), 0.0)
         return self.pack(own, inverse_root(total))
 
     def bounds(self, prior: SharedPrior) -> tuple[FloatArray, FloatArray]:

@@ -110,13 +110,15 @@ class JointFit:
         prior_covariance: before the data, ``(p, p)``.
         information: what the data alone say, the shots' own numbers eliminated (Schur complement), ``(p, p)``; score:
             gradient of their target there, ``(p,)``.
+        diagonal: curvature of the shots' target along each shared number, their own numbers held fixed, ``(p,)``.
         predicted: decrease of the target that is left, as the last equations predict it.
         sigma_z: standard deviation of the normalised residuals.
         iterations, evaluations: steps tried; passes over the shots.
         trace: one entry per step.
         at_bound: names of shared numbers that ended at a bound.
         seconds: wall time.
-        blocks: of every shot of this process at the optimum (for errors of their own numbers).
+        blocks: of every shot of this process at the optimum, without their shared curvature (for errors of their own
+            numbers).
     """
 
     status: FitStatus
@@ -130,6 +132,7 @@ class JointFit:
     prior_covariance: FloatArray
     information: FloatArray
     score: FloatArray
+    diagonal: FloatArray
     predicted: float
     sigma_z: float
     iterations: int

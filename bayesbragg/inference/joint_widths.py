@@ -26,7 +26,7 @@ from scipy.optimize import minimize
 from bayesbragg.inference.communicator import Communicator
 from bayesbragg.inference.joint_types import JointFit, JointOptions, JointState, Term
 from bayesbragg.model.panel_groups import PanelGrouping
-from bayesbragg.priors.panels import LevelWidths, PanelPriors, SharedPrior, shared_prior
+from bayesbragg.priors.panels import LevelWidths, PanelPriors, SharedPrior, hierarchy_covariance, shared_prior
 
 __all__ = ["WidthOptions", "fit_with_widths", "learn_widths", "log_evidence", "scaled_priors"]
 
@@ -120,16 +120,70 @@ def learn_widths(
         logarithms of the factors, ``(n,)``, and by how much they raise the logarithm of the evidence.
     """
 
-    def minus(logs: FloatArray) -> float:
-        prior = shared_prior(grouping, scaled_priors(priors, places, logs))
-        return 0.5 * float(np.sum((logs / options.spread) ** 2)) - log_evidence(prior, fit)
+    if priors.levels is None:
+        return factors, 0.0
+    evidence = _Evidence(fit, grouping, priors, places)
 
-    start = minus(factors)
-    reach = np.log(100.0)
-    found = minimize(
-        minus, factors, method="L-BFGS-B", bounds=[(-reach, reach)] * len(places), options={"eps": 1e-4, "ftol": 1e-9}
-    )
+    def minus(logs: FloatArray) -> tuple[float, FloatArray]:
+        value, slope = evidence(logs)
+        held = logs / options.spread
+        return 0.5 * float(np.sum(held**2)) - value, held / options.spread - slope
+
+    start, _ = minus(factors)
+    reach = float(np.log(100.0))
+    found = minimize(minus, factors, jac=True, method="L-BFGS-B", bounds=[(-reach, reach)] * len(places))
     return np.asarray(found.x), start - float(found.fun)
+
+
+class _Evidence:
+    """ln Z and its slope in the logarithms of the factors.
+
+    With Sigma the covariance that the hierarchy gives and K_k the part of it that factor k scales by f_k^2,
+
+        d ln Z / d ln f_k = f_k^2 tr(Sigma^-1 (C + v v^T - C0 - v0 v0^T) Sigma^-1 K_k),
+
+    v and C being mean and covariance with the data, v0 and C0 without.
+    """
+
+    def __init__(
+        self, fit: JointFit, grouping: PanelGrouping, priors: PanelPriors, places: Sequence[tuple[str, int]]
+    ) -> None:
+        assert priors.levels is not None
+        prior = shared_prior(grouping, priors)
+        free = prior.free.copy()
+        inside = free[: 6 * grouping.n_groups]
+        block, n = np.ix_(inside, inside), int(inside.sum())
+        base = hierarchy_covariance(grouping, priors.levels)[block]
+        # Radians and metres differ much: everything is in units of the prior's own widths.
+        self.scale = np.concatenate([np.sqrt(np.diag(base)), np.ones(int(free.sum()) - n)])
+        self.n, outer = n, np.outer(self.scale, self.scale)
+        self.base, self.parts = base / outer[:n, :n], []
+        for k in range(len(places)):
+            doubled = scaled_priors(priors, places, 0.5 * np.log(2.0) * np.eye(len(places))[k])
+            assert doubled.levels is not None
+            self.parts.append(hierarchy_covariance(grouping, doubled.levels)[block] / outer[:n, :n] - self.base)
+        whole = np.ix_(free, free)
+        self.rest = prior.precision[whole] * outer
+        self.rest[:n, :n] -= np.linalg.inv(self.base)
+        self.pull = (prior.precision[whole] @ prior.mean[free]) * self.scale
+        self.information = fit.information[whole] * outer
+        self.told = (fit.information[whole] @ fit.shared[free] - fit.score[free]) * self.scale
+
+    def __call__(self, logs: FloatArray) -> tuple[float, FloatArray]:
+        squares = np.exp(2.0 * logs)
+        sigma = self.base + sum((f - 1.0) * K for f, K in zip(squares, self.parts, strict=True))
+        inverse = np.linalg.inv(sigma)
+        P = self.rest.copy()
+        P[: self.n, : self.n] += inverse
+        value, change = 0.0, np.zeros_like(sigma)
+        for matrix, right, sign in ((P + self.information, self.told + self.pull, 1.0), (P, self.pull, -1.0)):
+            factor = cho_factor(matrix, lower=True)
+            mean = cho_solve(factor, right)
+            value += sign * (0.5 * float(right @ mean) - float(np.sum(np.log(np.diag(factor[0])))))
+            covariance = cho_solve(factor, np.eye(len(matrix)))[: self.n, : self.n]
+            change += sign * (covariance + np.outer(mean[: self.n], mean[: self.n]))
+        weight = inverse @ change @ inverse
+        return value, np.array([f * np.sum(weight * K) for f, K in zip(squares, self.parts, strict=True)])
 
 
 def log_evidence(prior: SharedPrior, fit: JointFit) -> float:

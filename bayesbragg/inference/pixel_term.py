@@ -79,7 +79,7 @@ class PixelTerm:
     ) -> None:
         panel = np.asarray(panel)
         problem = density.problem
-        self.layout = problem.layout.searchable()
+        self.layout = density.layout.searchable()
         boxes = replace(
             exact_scene(problem.scene).boxes if boxes is None else boxes,
             reference_m=jnp.asarray(1e-3 * grouping.reference_mm[grouping.group[panel]]),

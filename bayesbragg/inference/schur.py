@@ -12,7 +12,7 @@ be forgotten: memory is that of the shared numbers. S^-1 is the marginal covaria
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,10 @@ class Blocks:
     cross: FloatArray
     shared_curvature: FloatArray
     z: FloatArray
+
+    def without_shared_curvature(self) -> Blocks:
+        """The same without its largest array, once that was added to the sum over shots."""
+        return replace(self, shared_curvature=np.zeros((0, 0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +98,27 @@ def solve_scaled(curvature: FloatArray, right: FloatArray, damping: float = 0.0)
     return np.asarray(cho_solve(factor, side) * (scale if right.ndim == 1 else scale[:, None]))
 
 
-def reduce_blocks(blocks: Sequence[Blocks], n_shared: int, damping: float = 0.0) -> Reduced:
-    """Eliminate the shots' own numbers."""
-    matrix, diagonal = np.zeros((n_shared, n_shared)), np.zeros(n_shared)
+def reduce_blocks(
+    blocks: Sequence[Blocks], n_shared: int, damping: float = 0.0, shared_curvature: FloatArray | None = None
+) -> Reduced:
+    """Eliminate the shots' own numbers.
+
+    Args:
+        shared_curvature: its sum over the blocks, ``(p, p)``, if they no longer hold theirs.
+    """
+    matrix = np.zeros((n_shared, n_shared))
     right, gradient, decrease = np.zeros(n_shared), np.zeros(n_shared), 0.0
+    if shared_curvature is None:
+        shared_curvature = np.zeros((n_shared, n_shared))
+        for b in blocks:
+            shared_curvature[np.ix_(b.index, b.index)] += b.shared_curvature
     for b in blocks:
         solved = solve_scaled(b.curvature, np.concatenate([b.cross, b.gradient[:, None]], axis=1), damping)
-        matrix[np.ix_(b.index, b.index)] += b.shared_curvature - b.cross.T @ solved[:, :-1]
+        matrix[np.ix_(b.index, b.index)] -= b.cross.T @ solved[:, :-1]
         right[b.index] += b.shared_gradient - b.cross.T @ solved[:, -1]
         gradient[b.index] += b.shared_gradient
-        diagonal[b.index] += np.diag(b.shared_curvature)
         decrease += float(b.gradient @ solved[:, -1])
-    return Reduced(matrix, right, gradient, diagonal, decrease)
+    return Reduced(matrix + shared_curvature, right, gradient, np.diag(shared_curvature).copy(), decrease)
 
 
 def back_substitute(block: Blocks, step: FloatArray, damping: float = 0.0) -> FloatArray:

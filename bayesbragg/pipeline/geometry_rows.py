@@ -11,7 +11,7 @@ import numpy as np
 from bayesbragg.io.phil import ResolvedParameters
 from bayesbragg.io.tables import read_table
 from bayesbragg.model.errors import InputError
-from bayesbragg.pipeline.geometry_run import ShotRow
+from bayesbragg.pipeline.geometry_job import ShotRow
 from bayesbragg.pipeline.shot_files import stem
 
 __all__ = ["table_rows"]

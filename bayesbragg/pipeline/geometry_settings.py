@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bayesbragg.inference.joint_types import JointOptions
+from bayesbragg.inference.joint_widths import WidthOptions
 from bayesbragg.io.panel_groups import read_panel_groups
 from bayesbragg.io.phil import ResolvedParameters
 from bayesbragg.model import Detector
@@ -51,6 +52,9 @@ class GeometrySettings:
         options: of the search; solver: which search.
         keep_in_memory: else shots are read whenever they are visited.
         resume: go on from a saved state.
+        widths: how the widths of the prior are learned.
+        positions_first: fit the spots' positions before the pixels; ``auto`` where the median prediction offset at the
+            start exceeds ``off_by_px``, pixel.
     """
 
     shots: RefineSettings = field(default_factory=RefineSettings)
@@ -60,6 +64,9 @@ class GeometrySettings:
     solver: Literal["gauss_newton", "lbfgsb"] = "gauss_newton"
     keep_in_memory: bool = True
     resume: bool = True
+    widths: WidthOptions = field(default_factory=WidthOptions)
+    positions_first: Literal["auto", "yes", "no"] = "auto"
+    off_by_px: float = 2.0
 
 
 def geometry_settings(p: ResolvedParameters) -> GeometrySettings:
@@ -84,6 +91,9 @@ def geometry_settings(p: ResolvedParameters) -> GeometrySettings:
         solver=joint.solver,
         keep_in_memory=joint.keep_in_memory,
         resume=joint.resume,
+        widths=WidthOptions(learn=joint.learn_widths),
+        positions_first=joint.positions_first,
+        off_by_px=joint.off_by,
     )
 
 

@@ -19,7 +19,7 @@ from bayesbragg.forward.group_motion import MOTION_UNITS, MOTIONS
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.panel_groups import PanelGrouping
 
-__all__ = ["EXTRAS", "LevelWidths", "PanelPriors", "SharedPrior", "rigid_modes", "shared_prior"]
+__all__ = ["EXTRAS", "LevelWidths", "PanelPriors", "SharedPrior", "hierarchy_covariance", "rigid_modes", "shared_prior"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def _default_levels() -> dict[str, LevelWidths]:
     return {
         "whole": LevelWidths((1.0, 0.5, 0.5), (0.5, 0.5, 1.0)),
         "quadrant": LevelWidths((0.2, 0.1, 0.1), (0.2, 0.2, 0.1)),
-        "group": LevelWidths((0.2, 0.05, 0.05), (0.1, 0.1, 0.03)),
+        "group": LevelWidths((0.2, 0.1, 0.1), (0.1, 0.1, 0.05)),
     }
 
 
@@ -167,7 +167,7 @@ def shared_prior(grouping: PanelGrouping, priors: PanelPriors | None = None) -> 
     free = np.array([not fixed for fixed in priors.fixed] * n_groups + [name in priors.extras for name in EXTRAS])
     text: list[str] = []
     if priors.levels is not None:
-        covariance = _covariance(grouping, priors.levels, text)
+        covariance = hierarchy_covariance(grouping, priors.levels, text)
         inside = free[:m]
         block = covariance[np.ix_(inside, inside)]
         if len(block):
@@ -180,11 +180,9 @@ def shared_prior(grouping: PanelGrouping, priors: PanelPriors | None = None) -> 
         shown = ", ".join(f"{motion} {beta:g}" for motion, beta in zip(MOTIONS, priors.beta, strict=True))
         text.append(f"each group: normal with variances (radian^2, metre^2): {shown}")
         center = np.tile(np.array(priors.center, dtype=float), n_groups)
-        old = precision.copy()
         precision[np.arange(m), np.arange(m)] += classic
         right = np.zeros(n)
         right[:m] = classic * center
-        del old
         mean = inverse_on(precision, free) @ right
     if priors.close_distance_beta is not None:
         z = np.arange(n_groups) * 6 + 5
@@ -202,7 +200,15 @@ def shared_prior(grouping: PanelGrouping, priors: PanelPriors | None = None) -> 
     return SharedPrior(tuple(names), tuple(units), mean, precision, free, low, high, modes, mode_names, tuple(text))
 
 
-def _covariance(grouping: PanelGrouping, levels: Mapping[str, LevelWidths], text: list[str]) -> FloatArray:
+def hierarchy_covariance(
+    grouping: PanelGrouping, levels: Mapping[str, LevelWidths], text: list[str] | None = None
+) -> FloatArray:
+    """Covariance of all group motions under the hierarchy, ``(6 n_groups, 6 n_groups)``, radian and metre.
+
+    Args:
+        text: where a line in words for each level is added.
+    """
+    text = [] if text is None else text
     n_groups = grouping.n_groups
     covariance = np.zeros((6 * n_groups, 6 * n_groups))
     for level in grouping.levels:
