@@ -4,8 +4,8 @@ python benchmarks/wilson.py TUTORIAL_FOLDER [known] [inferred] [gain=0.03] [lapl
 
 ``known`` fits with the reference structure factors instead, ``inferred`` infers the background planes with the rest,
 ``gain`` states the calibration error of the pixels, ``laplace`` corrects the error bars by importance sampling.
-A pull is the error over the stated standard deviation. The images were made with 2 x 2 subpixels, which the fit is told,
-and with blocks of 10 x 10 x 10 cells without mosaic spread.
+A pull is the error over the stated standard deviation. The images were made with 2 x 2 subpixels, which the fit is
+told, and with blocks of 10 x 10 x 10 cells without mosaic spread.
 """
 
 from __future__ import annotations
@@ -101,10 +101,8 @@ def main(folder: Path, words: list[str]) -> None:
     print("mean pulls: " + ", ".join(f"{n} {m:+.2f} +- {e:.2f}"
                                      for n, m, e in zip(names, table.mean(axis=0), error, strict=True)))  # fmt: skip
     for what, part in (("orientation and cell", table[:, :5]), ("blocks", table[:, 5:])):
-        inside = np.mean(np.abs(part) < 1.96)
-        print(
-            f"{what}: {inside:.3f} +- {np.sqrt(0.05 * 0.95 / part.size):.3f} inside 95 %, largest {np.abs(part).max():.1f}"
-        )
+        inside, error = np.mean(np.abs(part) < 1.96), np.sqrt(0.05 * 0.95 / part.size)
+        print(f"{what}: {inside:.3f} +- {error:.3f} inside 95 %, largest {np.abs(part).max():.1f}")
 
 
 if __name__ == "__main__":
