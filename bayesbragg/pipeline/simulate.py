@@ -33,6 +33,7 @@ from bayesbragg.model import (
     StructureFactors,
 )
 from bayesbragg.model.beam import WAVELENGTH_ENERGY_A_EV
+from bayesbragg.model.crystal import cell_matrix
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.spectra import gaussian_spectrum
 from bayesbragg.pipeline.geometry import moved_detector
@@ -108,6 +109,14 @@ def make_world(settings: SimulateSettings) -> World:
     misfit = cell_misfit(cell, group.number)
     if misfit is not None:
         raise InputError(f"simulate.unit_cell: {misfit}")
+    with np.errstate(invalid="ignore"):
+        volume = np.linalg.det(cell_matrix(cell))
+    if not volume > 0:
+        raise InputError(f"simulate.unit_cell={tuple(cell)}: no such cell; expected a, b, c, alpha, beta, gamma")
+    if settings.orientation is not None:
+        turn = np.reshape(settings.orientation, (3, 3))
+        if not (np.allclose(turn @ turn.T, np.eye(3), atol=1e-4) and np.linalg.det(turn) > 0):
+            raise InputError("simulate.orientation: not a rotation; give the nine elements of U, row by row")
     stated = _stated(detector, settings)
     return World(detector, stated, beam, cell, group, loaded, _background(detector, beam, settings))
 

@@ -34,6 +34,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 LARGEST = float(1 << 24)
 """Larger values are left out of the windows, as DIALS does."""
+CACHED_PIXELS = 80_000
+"""Pixels that are worked on together: with the sums about them they stay in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ def strong_pixels(
     """
     raw = np.asarray(values, dtype=np.float64)
     use = np.ones(raw.shape, dtype=bool) if trusted is None else trusted
+    at_once = max(1, CACHED_PIXELS // max(raw[0].size, 1)) if len(raw) else 1
+    if len(raw) > at_once:
+        g = np.broadcast_to(np.asarray(gain, dtype=np.float64), raw.shape)
+        parts = [slice(i, i + at_once) for i in range(0, len(raw), at_once)]
+        return np.concatenate([strong_pixels(raw[part], use[part], g[part], settings) for part in parts])
     if settings.algorithm == "dispersion_extended":
         return _extended(raw, use, gain, settings)
     candidate = use & (raw > settings.global_threshold)

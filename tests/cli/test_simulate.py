@@ -124,6 +124,7 @@ def test_bad_words_end_in_one_line(camera: Path, tmp_path: Path, capsys: pytest.
     for words, said in (
         (["simulate.unit_cell=79,80,38,90,90,90"], "simulate.unit_cell"),
         (["simulate.n_lattices=2", "simulate.lattice_scales=1"], "give one for each lattice"),
+        (["simulate.orientation=1,0,0,0,1,0,0,0,-1"], "not a rotation"),
         (["simulate.spectrum=file"], "needs simulator.spectrum.filename"),
         ([f"simulate.background.file={MTZ}"], "expected a background"),
         (["simulate.energy=1"], "reach below 0 eV"),
