@@ -45,7 +45,7 @@ def remember_programs(folder: Path | None = None) -> Path:
         folder = Path(base) / "bayesbragg" / "programs"
     settings = {
         "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.5,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
         "jax_persistent_cache_min_entry_size_bytes": 0,
     }
     for key, value in settings.items():

@@ -49,7 +49,8 @@ def same(left: Path, right: Path) -> None:
 
 def test_truth_is_found_and_the_files_agree(first_run: Path) -> None:
     table = read_table(first_run)
-    assert set(table.columns) == set(COLUMNS)
+    # Draws decide on that verdict, and none are taken by default.
+    assert set(table.columns) == set(COLUMNS) - {"verdict_passed"}
     for _, row in table.iterrows():
         assert row["status"] == "converged"
         assert abs(row["a"] - 79.1) < 0.01
