@@ -73,7 +73,7 @@ def run(case: str, method: str, n: int, work: Path) -> None:
     jax.config.update("jax_enable_x64", True)
     from bayesbragg.diagnostics.calibration import laplace_ranks, nuts_ranks, simulate
     from bayesbragg.inference.laplace import LaplaceOptions
-    from bayesbragg.inference.nuts import NutsOptions
+    from bayesbragg.inference.nuts import USUAL, NutsOptions
 
     work.mkdir(parents=True, exist_ok=True)
     path = work / f"{case}_{method}.npz"
@@ -100,7 +100,7 @@ def run(case: str, method: str, n: int, work: Path) -> None:
         names = np.array(simulations.density.layout.names)
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, ranks=np.concatenate(ranks), flags=np.concatenate(flags).astype(float), names=names,
-                 cpu_s=spent, wall_s=wall)  # fmt: skip
+                 cpu_s=spent, wall_s=wall, n_draws=N_DRAWS, thin=THIN, accept=USUAL)  # fmt: skip
         partial.replace(path)
         print(f"{case} {method}: {done} of {n}, {spent:.0f} s of processor, load {os.getloadavg()[0]:.1f}", flush=True)
 
@@ -134,8 +134,7 @@ def write(work: Path) -> None:
         f"chosen before the noise, {N_CHANNELS} channels, closed form of the lattice sum; "
         f"{jax.devices()[0].platform}, {platform.machine()}, jax {jax.__version__}. Made by "
         "`benchmarks/calibration.py`, whose text names the cases. "
-        f"Laplace: 1,000 weighted draws. NUTS: one chain, 50 draws of warm-up, {N_DRAWS} draws of which every "
-        f"{THIN}th counts. No knob was tuned on these data sets.",
+        "Laplace: 1,000 weighted draws. NUTS: one chain from a draw of the Gaussian, 50 draws of warm-up.",
         "",
     ]
     for case in CASES:
@@ -152,7 +151,10 @@ def write(work: Path) -> None:
             worst = max(rows, key=lambda c: abs(c.pull))
             text += [f"## {case}, {'NUTS' if method == 'nuts' else 'corrected Laplace'}: {len(ranks)} shots", ""]
             if method == "nuts":
-                text.append(f"Divergences: {int(flags.sum())} in all, in {int(np.sum(flags > 0))} shots.")
+                text.append(
+                    f"{int(saved['n_draws'])} draws, of which one in {int(saved['thin'])} counts; acceptance "
+                    f"{float(saved['accept']):g}. Divergences: {int(flags.sum())} in {int(np.sum(flags > 0))} shots."
+                )
             else:
                 text.append(
                     f"k-hat passed for {int(flags.sum())} of {len(flags)} shots; all of them are counted below."

@@ -8,7 +8,7 @@ settings (KEY=VALUE):
                        posterior by Markov chains: minutes, and right where the posterior is not Gaussian
   draws=2000           draws (laplace); of each chain (nuts, there 500 by default)
   chains=4 warmup=75   of nuts
-  target_accept=0.8    of nuts: raise it towards 0.99 where there are divergences
+  target_accept=0.6    of nuts (0.95 near a bound): raise it towards 0.99 where there are divergences
   exact_hessian=False  of laplace: the exact second derivative in place of the expected one
   seed=0               of all randomness
   parameters=A,B       which ones are plotted; all by default

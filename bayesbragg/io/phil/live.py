@@ -139,7 +139,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "posterior.draws": ("", "laplace: draws that check and correct the Gaussian, 0: none; nuts: of each chain, 0: 500"),
     "posterior.chains": ("", "chains of nuts"),
     "posterior.warmup": ("", "draws in which nuts finds its step size"),
-    "posterior.target_accept": ("", "acceptance probability that its step is made for; 0.8, near bounds 0.95"),
+    "posterior.target_accept": ("", "acceptance probability that its step is made for; 0.6, near bounds 0.95"),
     "precision": ("", "of the model's arithmetic"),
     "device": ("", "where to compute; asking for a gpu that is not there is an error"),
     "automatic_scale": ("", "start G from a linear fit instead of init.G, unless best_pickle gives it"),
