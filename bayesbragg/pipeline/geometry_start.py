@@ -106,7 +106,8 @@ def start_from_spots(
         lattices[first[place, 1] : first[place + 1, 1]] = s.lattices
     table, lattices = comm.sum(table), comm.sum(lattices)
     used, still = np.unique(table[:, 0].astype(np.int64), return_inverse=True)
-    spots = Spots(still.astype(np.int64), table[:, 1].astype(np.int64), table[:, 2:5], table[:, 5:7], table[:, 7:9])
+    whole = np.rint(table[:, 1:5]).astype(np.int64)
+    spots = Spots(still.astype(np.int64), whole[:, 0], whole[:, 1:], table[:, 5:7], table[:, 7:9])
     like = shots[0].crystal
     crystals = [like.with_cell_and_orientation(row[9:15], row[:9].reshape(3, 3)) for row in lattices[used]]
     beams = [Beam(row[15:18], float(row[18]), np.array([0.0, 1.0, 0.0])) for row in lattices[used]]
