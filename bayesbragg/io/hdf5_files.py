@@ -1,10 +1,18 @@
-"""Opening HDF5 files so that whatever is wrong with them becomes one line: damage, missing parts, missing filters."""
+"""Opening HDF5 files so that whatever is wrong with them becomes one line: damage, missing parts, missing filters.
+
+Text and references of variable length lie in global heaps (HDF5 file format specification, III.E): objects one after
+the other, each with its size. The HDF5 library steps from one to the next, and never ends where a damaged file states a
+step of nothing; so the steps are checked here before it sees them.
+"""
 
 from __future__ import annotations
 
+import mmap
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +20,7 @@ import h5py
 
 from bayesbragg.model.errors import InputError
 
-__all__ = ["looks_like_hdf5", "opened_hdf5"]
+__all__ = ["heaps_end", "looks_like_hdf5", "opened_hdf5"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What h5py raises on files that are cut short or overwritten in places.
@@ -29,6 +37,39 @@ def looks_like_hdf5(path: Path) -> bool:
         return path.suffix.lower() in (".h5", ".hdf5", ".nxs", ".cxi")
 
 
+_HEAP, _HEADER = b"GCOL\x01\0\0\0", 16
+"""Signature and version of a global heap, and length of its header and of that of each of its objects."""
+SEARCHED_BYTES = 256 << 20
+"""Of larger files only this much at the beginning is searched for heaps: masters and attributes come first."""
+
+
+def heaps_end(path: Path) -> bool:
+    """Whether a walk through every global heap of the file comes to an end."""
+    try:
+        stat = path.stat()
+        return _heaps_end(path, stat.st_mtime_ns, stat.st_size)
+    except (OSError, ValueError):
+        return True
+
+
+@lru_cache(maxsize=256)
+def _heaps_end(path: Path, _modified: int, size: int) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        last = min(size, SEARCHED_BYTES)
+        at = data.find(_HEAP, 0, last)
+        while at >= 0:
+            length = struct.unpack_from("<Q", data, at + 8)[0] if at + _HEADER <= size else 0
+            place, end = at + _HEADER, min(at + length, size)
+            while place + _HEADER <= end:
+                index, _, _, n = struct.unpack_from("<HHIQ", data, place)
+                step = n if index == 0 else _HEADER + (n + 7) // 8 * 8
+                if step == 0:
+                    return False
+                place += step
+            at = data.find(_HEAP, at + len(_HEAP), last)
+    return True
+
+
 @contextmanager
 def opened_hdf5(path: Path, what: str) -> Iterator[Any]:
     """The open file; whatever goes wrong inside the block becomes an `InputError`.
@@ -39,6 +80,8 @@ def opened_hdf5(path: Path, what: str) -> Iterator[Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected an {what}; check the image path in the experiment list")
+    if not heaps_end(path):
+        raise InputError(f"{path}: a heap of the HDF5 file is damaged; expected an {what}; copy it again")
     # Registers compression filters with h5py; only files that use one need it.
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401

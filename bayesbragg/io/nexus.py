@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bayesbragg.io.detectors import detector_from_document
 from bayesbragg.io.experiments import beam_from_document
-from bayesbragg.io.hdf5_files import looks_like_hdf5, opened_hdf5
+from bayesbragg.io.hdf5_files import heaps_end, looks_like_hdf5, opened_hdf5
 from bayesbragg.io.nexus_geometry import children, detector_document, modules_of, scalar, text
 from bayesbragg.model.beam import WAVELENGTH_ENERGY_A_EV, Spectrum
 from bayesbragg.model.errors import InputError
@@ -42,7 +42,7 @@ class NexusReader:
 
     def accepts(self, path: Path) -> bool:
         """Whether the file is HDF5 with an entry that has data and an instrument."""
-        if not path.is_file() or not looks_like_hdf5(path):
+        if not path.is_file() or not looks_like_hdf5(path) or not heaps_end(path):
             return False
         try:
             with h5py.File(path, "r") as file:

@@ -13,6 +13,7 @@ import pytest
 from nexus_files import eiger, eiger_panels, jungfrau, jungfrau_panels
 
 from bayesbragg.io.experiments import read_experiments, write_experiments
+from bayesbragg.io.hdf5_files import heaps_end
 from bayesbragg.io.images import count_images, read_image, read_image_experiment
 from bayesbragg.io.nexus_geometry import attenuation_per_mm
 from bayesbragg.model import ImageReference
@@ -214,3 +215,16 @@ def test_geometry_is_that_of_dials(tmp_path: Path, frames: np.ndarray) -> None:
         assert np.all((ratio > 0.9) & (ratio < 1.0))
         np.testing.assert_allclose(ours.beam.direction, theirs.beam.direction)
         assert ours.beam.wavelength_A == pytest.approx(theirs.beam.wavelength_A)
+
+
+def test_blanked_heap_does_not_hang(tmp_path: Path, frames: np.ndarray) -> None:
+    """The HDF5 library walks a heap of zeros for ever; such a file is refused before it is opened."""
+    path = eiger(tmp_path, frames)
+    assert heaps_end(path)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"GCOL")
+    data[start + 64 : start + 4096] = bytes(4032)
+    path.write_bytes(data)
+    assert not heaps_end(path)
+    with pytest.raises(InputError, match="a heap of the HDF5 file is damaged"):
+        read_image_experiment(path)
