@@ -119,7 +119,7 @@ def _unseen(parameters: Parameters, closed: ClosedScene, options: Options) -> tu
     A rotation by an angle w moves q by w |q|, and inwards by w^2 |q| / 2, both of which are kept. Of the second the
     mean is kept, given the displacement across; its scatter, w b with b the width of the block across, adds w^2 b^2 to
     the variance v along q0. The tangent plane's own error and rotations that do not commute are of the order of w^2.
-    The blur of a pixel is that of the wavelength at which the box itself would diffract.
+    The blur of a pixel is that of the spectrum's mean wavelength.
     """
     scene, reflexes = closed.scene, closed.reflexes
     live = reflexes.live > 0

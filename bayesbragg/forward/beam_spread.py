@@ -52,19 +52,20 @@ def blur_covariance(
     parameters: Parameters,
     scene: Scene,
     reflexes: Reflexes,
-    q0: Array,
     spread: BeamSpread | None,
     lacking: float | Array,
 ) -> Array:
     """Covariance of q about each reflection, ``(n_rows, 3, 3)``, 1/angstrom^2.
 
     Args:
-        q0: reciprocal lattice vectors, ``(n_rows, 3)``, 1/angstrom.
         lacking: variance of the pixel's square that subpixels leave out, pixel^2.
     """
     moved = move_boxes(scene.boxes, parameters.panels)
     u = moved.direction[reflexes.box]
-    k = jnp.linalg.norm(q0, axis=-1) / jnp.linalg.norm(u - scene.beam.k, axis=-1)
+    # One wavelength for all: that of the spectrum's mean.
+    photons = jnp.asarray(scene.channels.strength)
+    inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * scene.channels.wavelengths_A)
+    k = jnp.sum(photons * inverse) / jnp.maximum(jnp.sum(photons), 1e-300)
     across = jnp.eye(3) - u[:, :, None] * u[:, None, :]
     inverse_r = 1.0 / jnp.linalg.norm(moved.position_m[reflexes.box], axis=-1)
     sides = jnp.stack([moved.fast_m[reflexes.box], moved.slow_m[reflexes.box]], axis=1) * jnp.sqrt(lacking)
@@ -74,5 +75,5 @@ def blur_covariance(
         steps.append(jnp.broadcast_to(jnp.asarray(spread.divergence_rad)[:, None] * axes, (len(u), 2, 3)))
         lit = jnp.asarray(spread.source_m)[:, None] * axes
         steps.append(jnp.einsum("rij,sj->rsi", across, lit) * inverse_r[:, None, None])
-    moves = jnp.concatenate(steps, axis=1) * k[:, None, None]
+    moves = jnp.concatenate(steps, axis=1) * k
     return jnp.einsum("rsi,rsj->rij", moves, moves)

@@ -144,13 +144,13 @@ def shape_reflexes(
     angle: float | Array = 0.0,
     relative: float | Array = 0.0,
     rule: Array | None = None,
-    blur: Callable[[Array], Array] | None = None,
+    blur: Callable[[], Array] | None = None,
 ) -> Shapes:
     """The Gaussians of every row at these parameters.
 
     Args:
         rule: of the classic isotropic spread (`mixture_rule`), ``(n_nodes, 2)``.
-        blur: gives the covariance of everything else that blurs q, ``(n_rows, 3, 3)``, from q0 ``(n_rows, 3)``.
+        blur: gives the covariance of everything else that blurs q, ``(n_rows, 3, 3)``.
         angle, relative: standard deviations by which each reflection is widened across (radian) and along q0
             (relative), for a search with a margin.
     """
@@ -163,7 +163,7 @@ def shape_reflexes(
     C = spread @ spread.swapaxes(-1, -2)
     own = jnp.linalg.det(C)
     if blur is not None:
-        C = C + frame @ blur(q0) @ frame.swapaxes(-1, -2)
+        C = C + frame @ blur() @ frame.swapaxes(-1, -2)
     extra = jnp.stack([jnp.asarray(relative), jnp.asarray(angle), jnp.asarray(angle)]) ** 2
     C = C + (length * length)[:, None, None] * jnp.diag(extra)
     across = jnp.stack([C[:, 1, 1], C[:, 1, 2], C[:, 2, 2]], axis=-1)
