@@ -23,12 +23,9 @@ from bayesbragg.inference.pixels import Pixels
 from bayesbragg.model.errors import InputError
 from bayesbragg.priors import Layout
 
-__all__ = ["LARGEST_OF_PEAK", "ForwardName", "LatticeForm", "choose_form", "form_density", "form_holds", "judged"]
+__all__ = ["ForwardName", "LatticeForm", "choose_form", "form_density", "form_holds", "judged"]
 
 ForwardName = Literal["auto", "closed", "exact"]
-
-LARGEST_OF_PEAK = 1e-3
-"""Largest error of a closed form relative to the shot's brightest pixel."""
 
 WIDE = Margin(block=0.5)
 """Blocks may change by a factor of two before lists of reflections are made anew."""
@@ -107,6 +104,6 @@ def judged(
     variance = np.maximum(np.asarray(pixels.background), 0.0) + np.asarray(pixels.variance)
     error = approximation_error(parameters, scene, options, variance, np.asarray(pixels.trusted))
     said = f"{error.of_noise:.2g} of the noise and {error.of_peak:.2g} of the peak"
-    if wanted == "auto" and not (error.small and error.of_peak < LARGEST_OF_PEAK):
+    if wanted == "auto" and not error.small:
         return LatticeForm("exact", f"the closed form was wrong by {said}")
     return replace(form, reason=f"{form.reason}; wrong by {said}", of_noise=error.of_noise, of_peak=error.of_peak)
