@@ -19,15 +19,20 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, README = ROOT / "benchmarks" / "results", ROOT / "README.md"
+PAGES: list[Path] = []
+"""Results that are pages of this build."""
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 _STYLED = re.compile(r'<mi mathvariant="(bold|sans-serif)">([A-Za-z])</mi>')
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Each file of benchmarks/results as a page."""
-    for path in sorted(RESULTS.glob("*.md")):
-        files.append(File.generated(config, f"benchmarks/{path.name}", content=path.read_text(encoding="utf-8")))
+    """Each file of benchmarks/results: pages and their pictures."""
+    PAGES.clear()
+    for path in sorted(RESULTS.iterdir()):
+        if path.suffix in (".md", ".png", ".svg"):
+            files.append(File.generated(config, f"benchmarks/{path.name}", abs_src_path=str(path)))
+            PAGES.extend([path] if path.suffix == ".md" else [])
     return files
 
 
@@ -58,7 +63,7 @@ def _letters(found: re.Match[str]) -> str:
 def results_list() -> str:
     """A list of links to the pages of results, by their titles."""
     lines = []
-    for path in sorted(RESULTS.glob("*.md")):
+    for path in PAGES:
         title = path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
         lines.append(f"- [{title}](benchmarks/{path.name})")
     return "\n".join(lines)
