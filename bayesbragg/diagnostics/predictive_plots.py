@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.special import ndtri
 from scipy.stats import binom
 
@@ -80,6 +81,11 @@ def predictive_plot(data: Any, seed: int = 0) -> Figure:
     right.set_xlabel("predicted photons in the box")
     right.set_ylabel("PIT residual (standard normal)")
     right.set_title(f"mean {z.mean():.2f}, sd {z.std():.2f}, {np.mean(np.abs(z) < 1.96):.0%} within 1.96", fontsize=8)
+    for axis in (left.xaxis, left.yaxis, right.xaxis):
+        # The usual labels of a logarithmic axis overlap where it spans little more than a decade.
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     for panel in (left, centre, right):
         quiet(panel)
     return figure
@@ -154,7 +160,7 @@ def forest_plot(posteriors: Mapping[str, Any], name: str, truth: float | None = 
         for n in chosen:
             text = " ".join(part for part in (label, n.removesuffix(f"_{name}") if n != name else "") if part)
             lines.append((text, np.asarray(posterior[n]).reshape(-1), str(posterior[n].attrs.get("units", "1"))))
-    figure = Figure(figsize=(6.0, 0.9 + 0.24 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(6.0, 1.2 + 0.24 * len(lines)), layout="constrained")
     axes = figure.subplots()
     for y, (_, draws, _) in enumerate(lines):
         low, first, middle, third, high = np.quantile(draws, [0.025, 0.25, 0.5, 0.75, 0.975])
