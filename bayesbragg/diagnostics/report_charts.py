@@ -53,7 +53,8 @@ def ticks(low: float, high: float, n: int = 4) -> FloatArray:
     raw = span / n
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1.0, 2.0, 5.0, 10.0) if s * power >= raw * (1 - 1e-9))
-    found = np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1) * step
+    steps = np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    found = np.asarray(steps * step, dtype=np.float64)
     return found if len(found) > 2 or n > 8 else ticks(low, high, 2 * n)
 
 
@@ -300,7 +301,7 @@ def whiskers(
             )
     if line is not None:
         body.append(f'<path class="start" d="M{left:g} {up(line):.1f}H{WIDTH - RIGHT:g}"/>')
-    for i in np.flatnonzero(good):
+    for i in np.flatnonzero(good).tolist():
         x = left + (i + 0.5) * step
         tip = f"{names[i]}: {number(float(y[i]), 6)} ± {number(float(sd[i]), 2)}"
         body.append(

@@ -165,7 +165,8 @@ def lm_search(layout: Layout, problem: Problem, recipe: Recipe, x: Array, limits
         )  # fmt: skip
         kept = replace(state, damping=damping, growth=2.0 * state.growth, code=code)
         chosen = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, kept)
-        return replace(chosen, evaluations=state.evaluations + 1)
+        result: LmState = replace(chosen, evaluations=state.evaluations + 1)
+        return result
 
     # The first pass through the loop takes a step of no length from a point of infinite target: the model, which is
     # what takes long to compile, is in the program once.

@@ -1,6 +1,6 @@
 """From a still's model to its table of integrated reflections, with the columns of DIALS and a few of our own.
 
-Intensities and backgrounds are in detector units, as DIALS has them: photons times the gain, variances times its square.
+Intensities and backgrounds are in detector units, as DIALS has them: photons times gain, variances times gain squared.
 """
 
 from __future__ import annotations

@@ -61,7 +61,13 @@ class Outcome:
 
 
 _EMPTY = (StillStatus.NO_SPOTS.value, StillStatus.NOT_A_HIT.value, StillStatus.FEW_SPOTS.value)
-_GOOD = (FitStatus.CONVERGED.value, "existing", "finished", StillStatus.INTEGRATED.value, StillStatus.REFINED.value)
+_GOOD: tuple[str, ...] = (
+    FitStatus.CONVERGED.value,
+    "existing",
+    "finished",
+    StillStatus.INTEGRATED.value,
+    StillStatus.REFINED.value,
+)
 _GOOD += (StillStatus.INDEXED.value, StillStatus.SPOTS.value)
 
 

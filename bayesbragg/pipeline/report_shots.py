@@ -43,7 +43,7 @@ def outcome(run: RunData) -> Section:
     if rows:
         columns = [Column("Status", kind="status"), Column("Cause", kind="long"), Column("Shots", kind="number")]
         columns += [Column("Which", kind="long"), Column("Example", kind="long")]
-        lines = [
+        lines: list[list[str | float | int | None]] = [
             [status, cause, len(tags), ", ".join(tags[:8]) + (" …" if len(tags) > 8 else ""), examples[status, cause]]
             for (status, cause), tags in rows
         ]
