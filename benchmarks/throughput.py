@@ -1,67 +1,120 @@
-"""Spot finding and indexing together: images of 2.3 megapixels per second and core, and memory.
+"""Shots per second of `bayesbragg refine` over the tutorial's shots, all of it: reading, fitting, writing; and ranks.
 
-    python benchmarks/throughput.py IMAGE.h5 [IMAGE.h5 ...]
+    python benchmarks/throughput.py [--ranks] [--write]
 
-Give HDF5 stills of tetragonal lysozyme, such as those of `bayesbragg simulate` or the classic tutorial. Set
-OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 for figures of one core. Reading is timed apart. Seconds are of the
-processor, so that other work on the machine counts little; the load is printed beside them.
+The command runs in a process of its own: twice in one process's worth of defaults (the first time fills the cache of
+compiled programs), then, with ``--ranks``, as one rank and as two ranks of MPI with one core each. The start-up of a
+process is part of its wall time and is told beside it: the rate is that of the shots after the first result. With
+``--write`` the table goes to ``benchmarks/results/throughput.md``.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
-import resource
+import re
+import subprocess
 import sys
+import tempfile
 import time
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
+from tutorial_shots import TUTORIAL
 
-from bayesbragg.io.images import read_image, read_image_experiment
-from bayesbragg.io.symmetry import lookup_space_group
-from bayesbragg.model import Crystal
-from bayesbragg.stills.indexing import index_still
-from bayesbragg.stills.spotfinding import SpotfinderSettings, find_spots
+from bayesbragg.io.tables import read_table
 
-SPOTS = SpotfinderSettings(
-    gain=28, global_threshold=40, kernel_size=(2, 2), sigma_strong=1, sigma_background=6, min_spot_size=2
-)
-CELL = (79.1, 79.1, 38.4, 90, 90, 90)
+MPIRUN = ("mpirun", "--allow-run-as-root", "--bind-to", "core")
+NUMBERS = ("target", "rotX", "rotY", "rotZ", "a", "c", "spot_scales", "ncells")
+REPEATS = 3
+"""How often the ten shots of either geometry stand in the list of shots."""
 
 
-def main(paths: list[str]) -> None:
-    """Print a row for each image and the figures of all."""
-    group = lookup_space_group("P43212")
-    names = {"space_group": group.hm, "space_group_number": group.number, "hall_symbol": group.hall}
-    reference = Crystal.from_cell(CELL, np.eye(3), to_primitive=group.to_primitive, **names)
-    rows = []
-    # The first image pays for imports and caches and is not counted.
-    for path in [paths[0], *paths]:
-        start = time.process_time()
-        experiment = read_image_experiment(path)
-        assert experiment.image is not None
-        image = read_image(experiment.image, experiment.detector)
-        read = time.process_time()
-        spots = find_spots(image.raw, experiment.detector, experiment.beam, SPOTS, mask=image.mask)
-        found = time.process_time()
-        indexed = index_still(spots, experiment, reference, spectrum=image.spectrum)
-        end = time.process_time()
-        pixels = sum(panel.size for panel in image.raw)
-        rows.append((read - start, found - read, end - found, pixels))
-        print(
-            f"{path}: {pixels / 1e6:.2f} megapixels, read {rows[-1][0]:.3f} s, {len(spots)} spots {rows[-1][1]:.3f} s, "
-            f"{indexed.status} {len(indexed.reflections)} in {rows[-1][2]:.3f} s"
-        )
-    reading, finding, indexing, pixels_of = np.array(rows[1:]).T
-    scale = pixels_of / 2.3e6
-    rate = scale.sum() / (finding + indexing).sum()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
-    print(f"{rate:.2f} images of 2.3 megapixels per second and core (spot finding and indexing)")
-    print(f"{scale.sum() / (reading + finding + indexing).sum():.2f} with reading; peak memory {memory:.0f} MB")
-    print(
-        f"medians: read {np.median(reading):.3f} s, spots {np.median(finding):.3f} s, index {np.median(indexing):.3f} s"
-    )
-    print(f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+def shot_list(folder: Path) -> tuple[Path, int]:
+    """A list of the tutorial's shots under different names, so that there are enough of them to measure a rate."""
+    lines = []
+    for repeat in range(REPEATS):
+        for name in ("indexed", "indexed_badGeo"):
+            for expt in sorted((TUTORIAL / name).glob("*_refined.expt")):
+                refl = expt.with_name(expt.name.replace("_refined.expt", "_indexed.refl"))
+                tag = f"{name}_{repeat}_{expt.name}"
+                (folder / tag).symlink_to(expt)
+                (folder / tag.replace("_refined.expt", "_indexed.refl")).symlink_to(refl)
+                lines.append(f"{folder / tag} {folder / tag.replace('_refined.expt', '_indexed.refl')}")
+    path = folder / "shots.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path, len(lines)
+
+
+def run(shots: Path, out: Path, *prefix: str, more: tuple[str, ...] = ()) -> dict[str, float]:
+    """Wall seconds, seconds to the first result, and shots per second after it."""
+    program = [sys.executable, "-m", "bayesbragg.cli.main", "refine", str(TUTORIAL / "phil" / "process.phil")]
+    mtz = TUTORIAL / "structure_factors" / "iobs_all.mtz"
+    words = [f"exp_ref_spec_file={shots}", f"outdir={out}", f"mtz_name={mtz}", "debug_mode=False", *more]
+    clock, began = time.perf_counter(), datetime.now().timestamp()
+    done = subprocess.run([*prefix, *program, *words, "-q"], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - clock
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    rows = sorted(path.stat().st_mtime for path in (out / "pandas").rglob("*") if path.is_file())
+    first, last, n = rows[0] - began, rows[-1] - began, len(rows)
+    record = json.loads((out / "run.json").read_text())
+    converged = sum(shot["status"] == "converged" for shot in record["shots"])
+    return {"wall": seconds, "first": first, "rate": (n - 1) / (last - first), "shots": n, "converged": converged}
+
+
+def difference(left: Path, right: Path) -> float:
+    """Largest relative difference of two tables."""
+    a, b = (read_table(folder).sort_values("tag") for folder in (left, right))
+    worst = 0.0
+    for name in NUMBERS:
+        x, y = (np.array(t[name].tolist(), dtype=float) for t in (a, b))
+        worst = max(worst, float(np.max(np.abs(x - y) / np.maximum(np.abs(x).max(), 1e-300))))
+    return worst
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", action="store_true", help="one and two ranks of MPI too")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/throughput.md")
+    arguments = parser.parse_args()
+    lines = [
+        f"# Runs over the tutorial's shots ({os.cpu_count()} cores, float64; load before: {os.getloadavg()[0]:.1f})",
+        "",
+        "| run | shots | converged | wall, s | first result, s | shots per second after it |",
+        "|---|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shots, _ = shot_list(folder)
+        cases: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+            "one process, first": ((), ()),
+            "one process, warm cache": ((), ()),
+        }
+        if arguments.ranks:
+            cases |= {
+                f"{n} rank{'s' * (n > 1)} of one core": ((*MPIRUN, "-n", str(n)), ("mp.method=mpi",)) for n in (1, 2)
+            }
+        rates = {}
+        for number, (what, (prefix, more)) in enumerate(cases.items()):
+            found = run(shots, folder / f"out{number}", *prefix, more=more)
+            rates[what] = found["rate"]
+            lines.append(
+                f"| {what} | {found['shots']} | {found['converged']} | {found['wall']:.1f} | {found['first']:.1f} | "
+                f"{found['rate']:.2f} |"
+            )
+            print(lines[-1], flush=True)
+        if arguments.ranks:
+            one, two = (rate for what, rate in rates.items() if re.search("rank", what))
+            off = difference(folder / "out2", folder / "out3")
+            lines += ["", f"Two ranks: {two / one:.2f} times one rank; largest relative difference {off:.1e}."]
+            print(lines[-1])
+    if arguments.write:
+        text = "\n".join(lines) + "\n"
+        (Path(__file__).parent / "results" / "throughput.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
