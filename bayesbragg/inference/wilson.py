@@ -26,11 +26,11 @@ Array = Any
 Value = Callable[[Array, Array], Array]
 """Log likelihood of the boxes ``(n_boxes,)`` at photons ``(n_boxes, n_pixels)`` times intensities ``(n_boxes,)``."""
 
-N_NODES = 24
-"""Nodes of the rule; the logarithm of the integral is good to 1e-4 from no photon to many thousands."""
-DROP = 20.0
+N_NODES = 40
+"""Nodes of the rule; the logarithm of the integral is good to 1e-5 from no photon to many thousands."""
+DROP = 30.0
 """Natural logarithm of the ratio of the integrand's peak to its ends."""
-SEARCH, WIDEN = 14, 3
+SEARCH, WIDEN = 20, 5
 """Steps of the search for the peak, and for the upper end."""
 
 

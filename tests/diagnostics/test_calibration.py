@@ -85,7 +85,7 @@ def test_right_posteriors_pass_and_wrong_ones_do_not() -> None:
 
 def test_chains_of_many_data_sets_advance_together() -> None:
     simulations = simulate(scale(), 40, seed=6)  # type: ignore[arg-type]
-    options = NutsOptions(n_chains=2, n_draws=100, n_warmup=50)
+    options = NutsOptions(n_chains=2, n_draws=300, n_warmup=50)
     alone, divergences = nuts_ranks(simulations, options, rows=range(20))
     together, _ = nuts_ranks(simulations, options, rows=range(20), at_once=10)
     assert divergences.sum() == 0

@@ -107,7 +107,8 @@ def test_error_estimate_and_refusal() -> None:
     parameters, scene, options, _ = golden_setup(g)
     closed = prepare_closed(parameters, scene, options)
     assert approximation_error(parameters, closed, options, 1.0).small
-    coarse = replace(closed, nodes=replace(closed.nodes, wavelengths_A=closed.nodes.wavelengths_A * 1.001))
+    assert closed.table is not None
+    coarse = replace(closed, table=replace(closed.table, middle=closed.table.middle * 1.001))
     assert not approximation_error(parameters, coarse, options, 1.0).small
     with pytest.raises(ValueError, match="gaussian_anisotropic"):
         closed_photons(parameters, closed, replace(options, spread="anisotropic"))

@@ -29,10 +29,10 @@ def test_given_back_unedited_it_changes_nothing(program: str, inert: bool, tmp_p
 
 def test_it_states_every_live_parameter_once(tmp_path: Path) -> None:
     path = tmp_path / "all.phil"
-    path.write_text(annotated("geometry-refine"))
-    stated = load_phil([path], [], program="geometry").explicit
-    path.write_text(annotated("stills-process"))
-    stated |= load_phil([path], [], program="stills_process").explicit
+    stated: set[str] = set()
+    for program in PROGRAMS:
+        path.write_text(annotated(program))
+        stated |= load_phil([path], [], program=PROGRAM_NAMES[program]).explicit
     assert stated == set(LIVE)
 
 

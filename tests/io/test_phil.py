@@ -278,3 +278,8 @@ def test_tutorial_files(shared: Path, program: str) -> None:
             assert p.refiner.panel_group_file == "cspad_32panel.txt"
             assert p.geometry.min.panel_rotations == [-5, -1, -1]
             assert p.use_restraints is True
+
+
+def test_a_bare_auto_for_a_name_is_refused() -> None:
+    with pytest.raises(InputError, match='outdir = auto: "auto" has no meaning here'):
+        load_phil([], ["outdir=auto"])

@@ -83,6 +83,18 @@ def _check_variables(definition: Any, name: str) -> None:
             )
 
 
+def _check_auto(definition: Any, like: Any, name: str) -> None:
+    """Refuse a bare ``auto`` where text is expected: the library would make a value of its own of it."""
+    kind = str(like.type) if like.type is not None else ""
+    if kind.startswith(("path", "str")) and any(
+        word.quote_token is None and word.value.lower() == "auto" for word in definition.words
+    ):
+        raise InputError(
+            f'{_where(definition)}: {bare(name)} = {_value(definition)}: "auto" has no meaning here; '
+            "expected a name, in quotes if it really is auto"
+        )
+
+
 def _check_known(scope: Any, tree: Any, path: str = "") -> None:
     for child in scope.objects:
         if child.is_disabled:
@@ -93,6 +105,7 @@ def _check_known(scope: Any, tree: Any, path: str = "") -> None:
             _raise_unknown(child, tree, name)
         elif child.is_definition:
             _check_variables(child, name)
+            _check_auto(child, like, name)
             _check_numbers(child, like, name)
         else:
             _check_known(child, like, name)
