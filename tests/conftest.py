@@ -30,12 +30,11 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def _fresh_logger() -> Iterator[None]:
-    """Commands set up the package's logger for their process; the next test gets it as it was."""
-    logger = logging.getLogger("bayesbragg")
-    before = (list(logger.handlers), logger.propagate, logger.level)
+    """Commands set up the package's logger, some in fixtures of modules; the next test gets it fresh."""
     yield
-    for handler in [h for h in logger.handlers if h not in before[0]]:
+    logger = logging.getLogger("bayesbragg")
+    for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    logger.propagate = before[1]
-    logger.setLevel(before[2])
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
