@@ -31,22 +31,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import logging
 import sys
-import tempfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesbragg.cli.common import add_logging_arguments, file_hashes, progress, provenance, set_up_logging
+from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_logging
+from bayesbragg.cli.earlier_run import EarlierRun, compare_inputs, read_run, shot_files, wanted_tags
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
-    from bayesbragg.io.phil import ResolvedParameters
     from bayesbragg.model.posterior import Posterior
-    from bayesbragg.pipeline.settings import RefineSettings
-    from bayesbragg.pipeline.shot_files import ShotFiles
 
 __all__ = ["add_arguments", "run"]
 
@@ -71,17 +67,6 @@ class Settings:
     plots: bool = False
 
 
-@dataclass(frozen=True)
-class Run:
-    """An earlier refinement: its folder, parameters, record, and the rows of its table by shot."""
-
-    folder: Path
-    parameters: ResolvedParameters
-    settings: RefineSettings
-    record: dict[str, Any]
-    rows: dict[str, list[dict[str, Any]]]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="+", metavar="DIR|SHOT|KEY=VALUE", help="a refined folder or shots in it")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if a shot fails or a verdict does")
@@ -91,15 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings, folder, tags = _sorted(arguments.words)
     set_up_logging(None, quiet=arguments.quiet, verbose=arguments.verbose)
-    earlier = _read_run(folder)
-    wanted = _wanted(earlier, tags)
+    earlier = read_run(folder)
+    wanted = wanted_tags(earlier, tags)
 
     from bayesbragg.pipeline.device import choose_device, remember_programs
 
     choose_device(earlier.parameters.device)
     remember_programs()
     set_up_logging(folder, quiet=arguments.quiet, verbose=arguments.verbose)
-    _compare_inputs(earlier.record)
+    compare_inputs(earlier.record)
     columns: dict[str, list[dict[str, Any]]] = {}
     failed = unconvincing = 0
     for tag, outcome in _explore(earlier, wanted, settings, quiet=arguments.quiet):
@@ -172,80 +157,14 @@ def _value(key: str, text: str) -> Any:
         raise InputError(f"{key}={text}: expected {expected}") from None
 
 
-def _read_run(folder: Path) -> Run:
-    from bayesbragg.io.phil import load_phil
-    from bayesbragg.io.tables import TABLE_NAME, read_table
-    from bayesbragg.pipeline.from_phil import settings_from_phil
-
-    path = folder / "run.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        text = record["configuration"]["phil"]
-        record["inputs_sha256"], record["shots"] = dict(record["inputs_sha256"]), list(record["shots"])
-    except OSError:
-        raise InputError(f"{path}: no such file; give the output folder of bayesbragg refine") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: not the record of bayesbragg refine; refine the shots again") from None
-    with tempfile.TemporaryDirectory() as temporary:
-        phil = Path(temporary) / "run.phil"
-        phil.write_text(text, encoding="utf-8")
-        parameters = load_phil([phil], program="refine", warn=False)
-    # Paths were given as seen from the working directory or from the folders of the PHIL files of the command.
-    given = tuple(Path(word) for word in record.get("command", []) if word.endswith((".phil", ".eff", ".params")))
-    parameters = replace(parameters, phil_files=given)
-    if not any((folder / f"{TABLE_NAME}{ending}").is_file() for ending in (".parquet", ".pkl")):
-        raise InputError(f"{folder}: no table of shots ({TABLE_NAME}.parquet): no shot was refined there")
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for row in read_table(folder).to_dict("records"):
-        rows.setdefault(str(row.get("tag")), []).append({str(key): value for key, value in row.items()})
-    for lattices in rows.values():
-        lattices.sort(key=lambda row: row.get("exp_idx") or 0)
-    return Run(folder, parameters, settings_from_phil(parameters), record, rows)
-
-
-def _wanted(earlier: Run, tags: list[str]) -> list[str]:
-    for tag in tags:
-        if tag not in earlier.rows:
-            raise InputError(f"{earlier.folder}: shot {tag} is not in its table of shots; refine it first")
-    return list(dict.fromkeys(tags)) or list(earlier.rows)
-
-
-def _files(earlier: Run) -> list[ShotFiles]:
-    """The inputs of the earlier run, with the tags that it gave them."""
-    from bayesbragg.pipeline.shot_files import pair_files, read_shot_list, unique_tags, with_spectra
-
-    listed = earlier.parameters.path(earlier.parameters.exp_ref_spec_file)
-    if listed is not None:
-        shots = unique_tags(read_shot_list(listed))
-    else:
-        names = [Path(name) for name in earlier.record["inputs_sha256"]]
-        paths = [path for path in names if path.suffix in (".expt", ".json", ".refl")]
-        if not paths:
-            raise InputError(f"{earlier.folder / 'run.json'}: it names no inputs; refine the shots again")
-        shots = unique_tags(pair_files(paths))
-    spectra = earlier.parameters.path(earlier.parameters.simulator.spectrum.filename_list)
-    return shots if spectra is None else with_spectra(shots, spectra)
-
-
-def _compare_inputs(record: dict[str, Any]) -> None:
-    """Inputs that have changed or gone since the refinement make another posterior: say so."""
-    before = record["inputs_sha256"]
-    now = file_hashes(before)
-    for name, digest in before.items():
-        if name not in now:
-            log.warning("%s: an input of the refinement is no longer there; run this from the same directory", name)
-        elif now[name] != digest:
-            log.warning("%s: has changed since the refinement", name)
-
-
-def _explore(earlier: Run, wanted: list[str], settings: Settings, *, quiet: bool) -> Any:
+def _explore(earlier: EarlierRun, wanted: list[str], settings: Settings, *, quiet: bool) -> Any:
     """Tag, and the posterior with its columns for every lattice, or the reason why there is none."""
     from bayesbragg.cli.refine import reference_geometry
     from bayesbragg.pipeline.load import find_stills
 
     geometry, beam = reference_geometry(earlier.parameters), earlier.parameters.path(earlier.parameters.opt_beam)
     left = set(wanted)
-    for files in _files(earlier):
+    for files in shot_files(earlier):
         # Several stills of one file have the file's name and a number as their tags.
         if not any(tag == files.name or tag.startswith(f"{files.name}_") for tag in left):
             continue
@@ -267,7 +186,9 @@ def _explore(earlier: Run, wanted: list[str], settings: Settings, *, quiet: bool
         yield tag, f"{earlier.folder}: shot {tag}: its inputs are not among those that run.json names"
 
 
-def _one(earlier: Run, source: Any, settings: Settings, *, quiet: bool) -> tuple[Posterior, list[dict[str, Any]]]:
+def _one(
+    earlier: EarlierRun, source: Any, settings: Settings, *, quiet: bool
+) -> tuple[Posterior, list[dict[str, Any]]]:
     from bayesbragg.diagnostics.inference_data import inference_data, write_netcdf
     from bayesbragg.inference.laplace import target_of_fit
     from bayesbragg.pipeline.error_bars import posterior_columns
@@ -339,7 +260,7 @@ def _plot_forests(folder: Path, tags: list[str], names: list[str]) -> None:
             save(forest_plot(data, name), folder / f"forest_{name}.png")
 
 
-def _write_table(earlier: Run, columns: dict[str, list[dict[str, Any]]]) -> Path:
+def _write_table(earlier: EarlierRun, columns: dict[str, list[dict[str, Any]]]) -> Path:
     """The rows of the shots that were explored, with their new columns."""
     from bayesbragg.io.tables import read_table, write_table
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from bayesbragg.model.atomic import atomic_path
 
 __all__ = ["INK", "PANEL_EDGE", "PANEL_FACE", "RUN_COLOURS", "RUN_MARKERS", "quiet", "round_down", "save"]
 
@@ -27,17 +27,10 @@ def save(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
         The path written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix or ".png")
-    os.close(handle)
-    try:
+    path = path if path.suffix else path.with_suffix(".png")
+    with atomic_path(path) as temporary:
         FigureCanvasAgg(figure)
         figure.savefig(temporary, dpi=dpi)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from bayesbragg.forward.rotations import cell_matrix
 from bayesbragg.inference.box_likelihood import box_log_likelihood, fitted
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
 from bayesbragg.model import Shot
+from bayesbragg.model.atomic import atomic_path
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
 from bayesbragg.priors.flatten import Layout
@@ -272,17 +272,9 @@ def groups_of(data: Any) -> dict[str, xarray.Dataset]:
 def write_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
     """Write ArviZ's container as NetCDF, under a temporary name that is then renamed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".nc")
-    os.close(handle)
-    try:
+    with atomic_path(path) as temporary:
         tree = xarray.DataTree.from_dict(groups_of(data))
         tree.to_netcdf(temporary, engine="h5netcdf")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 
 
