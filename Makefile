@@ -34,10 +34,10 @@ demo: $(STAMP)  ## refine the bundled shots, print offsets before and after, dra
 	$(BIN)/bayesbragg demo
 
 test: $(STAMP)  ## all tests but the slow ones
-	$(PYTEST) -m "not slow" -n $(JOBS) --dist loadfile -q
+	$(PYTEST) -m "not slow" -n $(JOBS) --dist loadfile --max-worker-restart 0 -q
 
 test-all: $(STAMP)  ## every test
-	$(PYTEST) -n $(JOBS) --dist loadfile -q
+	$(PYTEST) -n $(JOBS) --dist loadfile --max-worker-restart 0 -q
 
 check: $(STAMP)  ## style, types, who imports whom
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax
 import pytest
 
+from bayesbragg.pipeline.device import forget_programs
+
 jax.config.update("jax_enable_x64", True)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -26,6 +28,13 @@ def shared() -> Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip("the full reference data are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs() -> Iterator[None]:
+    """Hundreds of modules compile thousands of programs in one process: dropped before the system runs out of room."""
+    yield
+    forget_programs(share=0.2)
 
 
 @pytest.fixture(autouse=True)

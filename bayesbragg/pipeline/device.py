@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import jax
 
 from bayesbragg.model.errors import InputError
 
-__all__ = ["choose_device", "remember_programs"]
+__all__ = ["choose_device", "forget_programs", "remember_programs"]
+
+_MAPPINGS = Path("/proc/self/maps")
+_MAPPINGS_LIMIT = Path("/proc/sys/vm/max_map_count")
 
 
 def choose_device(name: str, number: int = 0) -> str:
@@ -51,3 +55,29 @@ def remember_programs(folder: Path | None = None) -> Path:
     for key, value in settings.items():
         jax.config.update(key, value)  # type: ignore[no-untyped-call]
     return folder
+
+
+def forget_programs(share: float = 0.4) -> bool:
+    """Drop the compiled programs held in memory once they crowd the address space.
+
+    On a CPU every compiled program takes a few dozen memory mappings, of which Linux grants a process 65,530; a process
+    that meets more shapes than that ends in a segmentation fault. Dropped programs come back from the folder of
+    :func:`remember_programs`. Results do not depend on it.
+
+    Args:
+        share: of the mappings granted, from 0 to 1, above which the programs are dropped.
+
+    Returns:
+        whether they were dropped; always False where the system does not tell its mappings.
+    """
+    try:
+        with _MAPPINGS.open("rb") as listing:
+            held = sum(1 for _ in listing)
+        granted = int(_MAPPINGS_LIMIT.read_text())
+    except (OSError, ValueError):
+        return False
+    if held <= share * granted:
+        return False
+    jax.clear_caches()
+    gc.collect()
+    return True

@@ -23,7 +23,7 @@ from bayesbragg.io.symmetry import lookup_space_group
 from bayesbragg.model import StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit
-from bayesbragg.pipeline.device import choose_device, remember_programs
+from bayesbragg.pipeline.device import choose_device, forget_programs, remember_programs
 from bayesbragg.pipeline.error_bars import error_columns
 from bayesbragg.pipeline.load import StillSource, find_stills, load_factors
 from bayesbragg.pipeline.overlap import ahead
@@ -144,6 +144,7 @@ def _refine_here(job: Job, shots: Sequence[ShotFiles]) -> Iterator[Outcome]:
     """Shots one after the other: the next one is read, and the last one written, while one is fitted."""
     ready = ahead(partial(_make_ready, job), _sources(job, shots))
     for _, outcome in ahead(partial(_write, job), _fits(job, ready), depth=1):
+        forget_programs()
         yield outcome
 
 

@@ -18,7 +18,7 @@ from bayesbragg.io.experiments import read_beam, read_detector, read_experiments
 from bayesbragg.io.images import count_images, read_image_experiment
 from bayesbragg.model import Experiment, ImageReference
 from bayesbragg.model.errors import InputError
-from bayesbragg.pipeline.device import choose_device, remember_programs
+from bayesbragg.pipeline.device import choose_device, forget_programs, remember_programs
 from bayesbragg.pipeline.load import find_stills
 from bayesbragg.pipeline.shot_files import ShotFiles, unique_tags
 from bayesbragg.pipeline.stills_process import ProcessedStill, StillStatus, process_image, process_indexed
@@ -172,6 +172,7 @@ def _do(job: StillsJob, task: StillTask) -> Iterator[dict[str, Any]]:
 
 def _record(job: StillsJob, tag: str, image: str, path: Path, work: Callable[[], ProcessedStill]) -> dict[str, Any]:
     clock = time.perf_counter()
+    forget_programs()
     try:
         processed = work()
         # What an earlier run left must not stand for this one, should writing fail half-way.
