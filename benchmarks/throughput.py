@@ -29,12 +29,16 @@ from bayesbragg.io.tables import read_table
 MPIRUN = ("mpirun", "--allow-run-as-root", "--bind-to", "core")
 NUMBERS = ("target", "rotX", "rotY", "rotZ", "a", "c", "spot_scales", "ncells")
 REPEATS = 3
-"""How often the ten shots of either geometry stand in the list of shots."""
+"""How often the sixteen shots of either geometry stand in the list of shots."""
 
 
 def shot_list(folder: Path) -> tuple[Path, int]:
     """A list of the tutorial's shots under different names, so that there are enough of them to measure a rate."""
     lines = []
+    # Image paths in the experiment lists are relative to them.
+    (folder / "images").symlink_to(TUTORIAL / "images")
+    folder = folder / "shots"
+    folder.mkdir()
     for repeat in range(REPEATS):
         for name in ("indexed", "indexed_badGeo"):
             for expt in sorted((TUTORIAL / name).glob("*_refined.expt")):
@@ -57,7 +61,7 @@ def run(shots: Path, out: Path, *prefix: str, more: tuple[str, ...] = ()) -> dic
     done = subprocess.run([*prefix, *program, *words, "-q"], capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - clock
     if done.returncode:
-        raise RuntimeError(done.stderr)
+        raise RuntimeError("\n".join(done.stderr.splitlines()[:3]))
     rows = sorted(path.stat().st_mtime for path in (out / "pandas").rglob("*") if path.is_file())
     first, last, n = rows[0] - began, rows[-1] - began, len(rows)
     record = json.loads((out / "run.json").read_text())

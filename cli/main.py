@@ -113,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, rest: Sequence[str]) -> int:
+    # Matrices are small here; threads of numpy's algebra spin while they wait, on cores that the fits could use.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     module = import_module(COMMANDS[name].module)
     parser = argparse.ArgumentParser(
         prog=f"bayesbragg {name}",

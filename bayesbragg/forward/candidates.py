@@ -112,7 +112,7 @@ def prepare_closed(
         # Windows are widths of 1/lambda'; the nodes live on the wavelengths before their correction.
         scale = float(np.asarray(parameters.spectrum.scale))
         wavelengths, strength = merge_channels(wavelengths, strength, width * scale)
-        short = _bucket(len(strength), 4) - len(strength)
+        short = _bucket(len(strength), 4 if len(strength) <= FEW_NODES else 16) - len(strength)
         if len(strength) + short < len(scene.channels.strength):
             wavelengths, strength = np.pad(wavelengths, (0, short), "edge"), np.pad(strength, (0, short))
         else:

@@ -85,10 +85,11 @@ def build_table(
     live = strength > 0
     low, high = (float(k[live].min()), float(k[live].max())) if live.any() else (float(k.min()), float(k.max()))
     middle = 0.5 * (low + high)
-    n_levels = 2 * max(1, math.ceil(math.log(widest / narrowest) / _LEVEL))
+    # Few numbers of levels, so that shots share compilations.
+    n_levels = 4 * max(1, math.ceil(math.log(widest / narrowest) / (2.0 * _LEVEL)))
     least = narrowest * 2.0 ** np.arange(n_levels)
     half = 0.5 * (high - low) + 2.0 * REACH * least * high / middle
-    # Few sizes of tables, so that shots share compilations.
+    # And few sizes of tables.
     needed = float(np.max(2.0 * half / (STEP * least)))
     coarse = 1 << max(6, math.ceil(math.log2(needed)) - 2)
     n_grid = math.ceil(needed / coarse) * coarse + 1

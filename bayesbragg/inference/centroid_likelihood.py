@@ -131,7 +131,7 @@ class CentroidTerm:
             radial=jnp.asarray(self.radial),
         )
         order = np.argsort(spots.still, kind="stable")
-        self._rows = np.split(order, np.searchsorted(spots.still[order], np.arange(1, len(crystals))))
+        self.rows = np.split(order, np.searchsorted(spots.still[order], np.arange(1, len(crystals))))
 
     def set_noise(self, noise: CentroidNoise, dispersion: float = 1.0) -> None:
         """Use other spreads from now on, with all variances multiplied by `dispersion`: for residuals that are not
@@ -142,14 +142,15 @@ class CentroidTerm:
         self.variance = dispersion * np.asarray(variance)
         self.data = replace(self.data, share=share)
 
-    def _arguments(self, own: FloatArray, shared: FloatArray) -> tuple[jnp.ndarray, jnp.ndarray, jnp.ndarray]:
+    def arguments(self, own: FloatArray, shared: FloatArray) -> tuple[jnp.ndarray, jnp.ndarray, jnp.ndarray]:
+        """Own numbers, motions of groups and extras as `bayesbragg.inference.centroid_prediction` takes them."""
         m = 6 * self.grouping.n_groups
         return jnp.asarray(own), jnp.asarray(shared[:m]).reshape(-1, 6), jnp.asarray(shared[m:])
 
     def residuals(self, own: FloatArray, shared: FloatArray) -> FloatArray:
         """Observed minus predicted away from the beam and around it (mm, in the panel's plane), and the angle from the
         Ewald sphere (radian), ``(n, 3)``."""
-        return np.asarray(residuals_of_spots(*self._arguments(own, shared), self.data, self.constraint))
+        return np.asarray(residuals_of_spots(*self.arguments(own, shared), self.data, self.constraint))
 
     def residuals_mm(self, own: FloatArray, shared: FloatArray) -> FloatArray:
         """Observed minus predicted along fast and slow axis, ``(n, 2)``, millimetre."""
@@ -159,11 +160,11 @@ class CentroidTerm:
 
     def statistics(self, own: FloatArray, shared: FloatArray) -> NoiseStatistics:
         """What the residuals say of the spreads, the stills' own numbers integrated out given the panels."""
-        r, J = (np.asarray(a) for a in linearize_spots(*self._arguments(own, shared), self.data, self.constraint))
+        r, J = (np.asarray(a) for a in linearize_spots(*self.arguments(own, shared), self.data, self.constraint))
         n, weight = own.shape[1], 1.0 / self.variance
         J = J[:, :, :n]
         squares = np.einsum("ra,rb->rab", r, r)
-        for rows in self._rows:
+        for rows in self.rows:
             curvature = np.einsum("rai,ra,raj->ij", J[rows], weight[rows], J[rows]) + np.diag(self.precision)
             covariance = solve_scaled(curvature, np.eye(n))
             squares[rows] += np.einsum("rai,ij,rbj->rab", J[rows], covariance, J[rows])
@@ -185,14 +186,14 @@ class CentroidTerm:
         return sum(b.target for b in blocks), np.stack([b.gradient for b in blocks]), gradient
 
     def linearize(self, own: FloatArray, shared: FloatArray) -> list[Blocks]:
-        r, J = (np.asarray(a) for a in linearize_spots(*self._arguments(own, shared), self.data, self.constraint))
+        r, J = (np.asarray(a) for a in linearize_spots(*self.arguments(own, shared), self.data, self.constraint))
         weight = 1.0 / self.variance
         gram = np.einsum("rai,ra,raj->rij", J, weight, J)
         score = np.einsum("rai,ra->ri", J, weight * r)
         value = np.sum(0.5 * (np.log(2 * np.pi / weight) + r**2 * weight), axis=1)
         z = r * np.sqrt(weight)
         blocks = []
-        for rows, x, center in zip(self._rows, own, self.center, strict=True):
+        for rows, x, center in zip(self.rows, own, self.center, strict=True):
             off = x - center
             blocks.append(
                 self._block(

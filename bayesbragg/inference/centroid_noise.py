@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CentroidNoise", "NoiseStatistics", "Population", "first_noise", "learn_noise", "spreads"]
+__all__ = ["CentroidNoise", "NoiseStatistics", "Population", "first_noise", "learn_noise", "spread_curvature", "spreads"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -146,28 +146,40 @@ def _minus_log(theta: Array, mean: Array, width: Array, spots: NoiseStatistics) 
     return 0.5 * jnp.sum(jnp.log(variance) + squares / variance) + 0.5 * jnp.sum(((theta - mean) / width) ** 2)
 
 
+def _curvature(theta: Array, mean: Array, width: Array, spots: NoiseStatistics) -> Array:
+    """Second derivatives in each still's logarithms of spreads, ``(n_stills, 5, 5)``."""
+    slope = jax.grad(_minus_log)
+
+    # No still's spreads enter another's density: one direction serves all stills at once.
+    def column(unit: Array) -> Array:
+        direction = jnp.broadcast_to(unit, theta.shape)
+        return jax.jvp(lambda v: slope(v, mean, width, spots), (theta,), (direction,))[1]
+
+    return jnp.moveaxis(jax.vmap(column)(jnp.eye(5)), 0, -1)
+
+
+def _positive(matrix: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return jnp.maximum(jnp.abs(values), 0.1), vectors
+
+
+def spread_curvature(theta: Array, population: Population, spots: NoiseStatistics) -> FloatArray:
+    """Curvature of minus the log density in the logarithms of every still's spreads, positive, ``(n_stills, 5, 5)``."""
+    matrix = _curvature(theta, jnp.asarray(population.mean), jnp.asarray(population.width), spots)
+    values, vectors = _positive(matrix)
+    return np.asarray(jnp.einsum("sij,sj,skj->sik", vectors, values, vectors))
+
+
 @partial(jax.jit, static_argnames="steps")
 def _best(theta: Array, mean: Array, width: Array, spots: NoiseStatistics, steps: int = 5) -> tuple[Array, Array]:
     """The most probable spreads of every still and the variances of their logarithms, by Newton's method."""
     slope = jax.grad(_minus_log)
 
-    def curvature(at: Array) -> Array:
-        # No still's spreads enter another's density: one direction serves all stills at once.
-        def column(unit: Array) -> Array:
-            direction = jnp.broadcast_to(unit, at.shape)
-            return jax.jvp(lambda v: slope(v, mean, width, spots), (at,), (direction,))[1]
-
-        return jnp.moveaxis(jax.vmap(column)(jnp.eye(5)), 0, -1)
-
-    def positive(matrix: Array) -> tuple[Array, Array]:
-        values, vectors = jnp.linalg.eigh(matrix)
-        return jnp.maximum(jnp.abs(values), 0.1), vectors
-
     def step(at: Array, _: None) -> tuple[Array, None]:
-        values, vectors = positive(curvature(at))
+        values, vectors = _positive(_curvature(at, mean, width, spots))
         g = jnp.einsum("sij,si->sj", vectors, slope(at, mean, width, spots))
         return at - jnp.clip(jnp.einsum("sij,sj->si", vectors, g / values), -0.5, 0.5), None
 
     theta, _ = jax.lax.scan(step, theta, None, length=steps)
-    values, vectors = positive(curvature(theta))
+    values, vectors = _positive(_curvature(theta, mean, width, spots))
     return theta, jnp.einsum("sij,sj,sij->si", vectors, 1.0 / values, vectors)

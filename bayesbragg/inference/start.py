@@ -70,20 +70,25 @@ def start_values(problem: Problem, recipe: Recipe, scale: bool = True, blocks: b
         found = target(values, bragg)
         return values, jnp.where(jnp.isfinite(found), found, jnp.inf)
 
-    def best(values: Array, targets: Array) -> tuple[Array, Array]:
-        i = jnp.argmin(targets)
-        return values[i], targets[i]
-
-    factors = jnp.array(FACTORS if is_block.any() else (1.0,))
-    middle = factors[FIRST] if is_block.any() else factors[0]
     starts = jnp.stack([given, turned(given, problem)]) if blocks else given[None]
-    values, targets = jax.lax.map(lambda first: tried(first, middle), starts)
-    first = starts[jnp.argmin(targets)]
-    values, found = best(values, targets)
-    others = jnp.array([f for i, f in enumerate(FACTORS) if i != FIRST]) if is_block.any() else jnp.zeros(0)
-    if len(others):
-        more, targets = jax.lax.map(lambda factor: tried(first, factor), others)
-        values, found = best(jnp.concatenate([values[None], more]), jnp.concatenate([found[None], targets]))
+    factors = jnp.array([FACTORS[FIRST]] * len(starts) + [f for i, f in enumerate(FACTORS) if i != FIRST])
+    if not is_block.any():
+        factors = jnp.ones(len(starts))
+    n_starts = len(starts)
+
+    # One loop, so that the program holds the forward model once: the starts at the first factor, then, of the better
+    # one, the other factors.
+    def step(best: tuple[Array, Array, Array], trial: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
+        values, found, first = best
+        number, factor = trial
+        start = jnp.where(number < n_starts, starts[jnp.minimum(number, n_starts - 1)], first)
+        new, target = tried(start, factor)
+        better = target < found
+        first = jnp.where(better & (number < n_starts), start, first)
+        return (jnp.where(better, new, values), jnp.minimum(target, found), first), None
+
+    worst = (given, jnp.asarray(jnp.inf), given)
+    (values, found, _), _ = jax.lax.scan(step, worst, (jnp.arange(len(factors)), factors))
     return jnp.where(jnp.isfinite(found), values, given)
 
 

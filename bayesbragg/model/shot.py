@@ -17,15 +17,14 @@ BoolArray = npt.NDArray[np.bool_]
 def bucket_size(n: int) -> int:
     """The number of boxes that n boxes are padded to, so that shots share a few compiled programs.
 
-    8, 16, 32, 64, then multiples of 64 up to 512, of 128 up to 1024, and so on: at most a third is padding.
+    8, 16, 32, 64, then 96, 128, 192, 256, 384, 512 and so on, two sizes to a factor of two: above 64 at most a third
+    is padding, and a run over stills of one kind compiles its programs two or three times.
     """
     size = 8
-    while size < min(n, 64):
+    while size < n:
         size *= 2
-    step = 64
-    while step * 8 < n:
-        step *= 2
-    return size if n <= 64 else -(-n // step) * step
+    between = size * 3 // 4
+    return between if size > 64 and n <= between else size
 
 
 @dataclass(frozen=True, eq=False)

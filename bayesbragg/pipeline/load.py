@@ -296,6 +296,7 @@ def check_inputs(
     if factors.space_group is not None:
         lookup_space_group(factors.space_group)
     if factors.mtz is not None:
+        # The symmetry of the shots is not known yet; the columns are what can be wrong here.
         read_mtz(factors.mtz, factors.columns, default_F=factors.default_F)
     for what, path in (
         ("coordinate file", None if factors.mtz else factors.pdb),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import jax
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +26,10 @@ FloatArray = npt.NDArray[np.float64]
 
 MAX_WINDOW_ROUNDS = 4
 """How often a fit is continued after its spots moved beyond the reflections that were listed for them."""
+
+
+_turns = jax.jit(misorientation)
+"""One program instead of one for each of its steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +148,7 @@ def _finish(prepared: Prepared, fit: Fit, parameters: Parameters) -> Refined:
         parameters, prepared.scene, prepared.options, hkl, padded.lattice, padded.valid
     )
     cell = np.concatenate([parameters.crystal.cell[:3], np.degrees(parameters.crystal.cell[3:])])
-    turns = np.asarray(misorientation(parameters.crystal.rot_xyz))
+    turns = np.asarray(_turns(parameters.crystal.rot_xyz))
     crystals = tuple(
         crystal.with_cell_and_orientation(cell, turn @ crystal.U)
         for crystal, turn in zip(still.crystals, turns, strict=True)

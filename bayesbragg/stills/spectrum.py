@@ -6,7 +6,6 @@ Baseline through both ends, low-pass filter forwards and backwards, mean per ene
 from __future__ import annotations
 
 import numpy as np
-from scipy import signal
 
 from bayesbragg.model.beam import WAVELENGTH_ENERGY_A_EV, Spectrum
 from bayesbragg.model.errors import InputError
@@ -58,6 +57,8 @@ def downsample_spectrum(
     ends = np.r_[0:tail, -tail:0] if 2 * tail <= len(energies) else np.arange(len(energies))
     middle = energies.mean()
     baseline = np.polyval(np.polyfit(energies[ends] - middle, photons[ends], 1), energies - middle)
+    from scipy import signal  # only now: it takes half a second to import
+
     smooth = signal.filtfilt(*signal.butter(filt_order, filt_freq, "low"), photons - baseline)
     # The last bin takes its upper edge in; what lies above it belongs to no bin.
     index = np.searchsorted(edges, energies, side="right") - 1

@@ -11,9 +11,11 @@ import pytest
 
 from bayesbragg.inference.centroid_fit import fit_centroids
 from bayesbragg.inference.centroid_likelihood import CentroidPriors, CentroidTerm, Spots
-from bayesbragg.inference.centroid_noise import CentroidNoise, NoiseStatistics, first_noise, learn_noise
+from bayesbragg.inference.centroid_noise import CentroidNoise, NoiseStatistics, Population, first_noise, learn_noise
+from bayesbragg.inference.centroid_spreads import with_spreads
 from bayesbragg.inference.joint import fit_joint
 from bayesbragg.inference.joint_types import JointOptions
+from bayesbragg.inference.schur import reduce_blocks
 from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.model.panel_groups import PanelGrouping, group_panels
 from bayesbragg.pipeline.geometry import moved_detector
@@ -189,3 +191,32 @@ def test_spreads_of_every_still_and_of_their_run() -> None:
         assert population.mean[i] == pytest.approx(log_median[i], abs=0.15)
         assert population.width[i] == pytest.approx([0.05, 0.5, 0.6, 0.05, 0.3][i], abs=0.12)
         assert np.corrcoef(np.log(found[:, i]), np.log(true[:, i]))[0, 1] > least
+
+
+def test_spreads_join_the_equations_with_their_observed_derivatives() -> None:
+    """Mixed derivatives against differences of the gradient; the panels' error bars grow, and by little."""
+    term, prior, _, truth = simulated(3, n_stills=3, n_spots=25)
+    values = np.tile([1.1, 0.9, 1e-3, 1e-4, 1e-3], (3, 1))
+    values[1] *= 1.2
+    term.set_noise(CentroidNoise.from_matrix(values))
+    own = term.start + 1e-4 * np.random.default_rng(0).standard_normal(term.start.shape)
+    population = Population(np.log(values[0]), np.full(5, 0.3))
+    plain = term.linearize(own, truth)
+    blocks = with_spreads(term, own, truth, plain, population)
+    n, step = own.shape[1], 1e-5
+    for still, block in enumerate(blocks):
+        for k in range(5):
+            sides = []
+            for sign in (1, -1):
+                moved = values.copy()
+                moved[still, k] *= np.exp(sign * step)
+                term.set_noise(CentroidNoise.from_matrix(moved))
+                changed = term.linearize(own, truth)[still]
+                sides.append((changed.gradient, changed.shared_gradient))
+            for a, (up, down) in enumerate(zip(*sides, strict=True)):
+                slope = (up - down) / (2 * step)
+                mine = block.curvature[:n, n + k] if a == 0 else block.cross[n + k]
+                assert np.allclose(mine, slope, atol=1e-5 * np.abs(slope).max() + 1e-6)
+    before, after = (reduce_blocks(b, prior.n).matrix for b in (plain, blocks))
+    assert np.trace(prior.covariance() @ after) < np.trace(prior.covariance() @ before)
+    assert np.linalg.eigvalsh(before - after).min() > -1e-6 * np.abs(before).max()

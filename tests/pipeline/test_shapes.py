@@ -11,11 +11,11 @@ from bayesbragg.model.shot import bucket_size
 
 
 def test_few_buckets_of_boxes() -> None:
-    assert len({bucket_size(n) for n in range(150, 385)}) <= 4
+    assert len({bucket_size(n) for n in range(150, 385)}) <= 3
     for n in range(1, 3000):
         size = bucket_size(n)
         assert size >= n
-        assert size <= max(8, 4 * n / 3 + 64)
+        assert size < (2 * n if n <= 64 else 1.5 * n) or size == 8
         assert bucket_size(size) == size
 
 
