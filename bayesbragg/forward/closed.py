@@ -124,10 +124,8 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
         if table is None:
             return through_window(miss, window.centre, window.sharpness, k, strength)
         tau, *tables = spectrum
-        # What the table leaves out: where the spectrum is smooth, a wider window sees that much more.
-        return through_table(
-            miss - 0.5 * window.wider, _uncorrected(parameters, window.centre, k_reference), tau, tuple(tables)
-        )
+        place = _uncorrected(parameters, window.centre, k_reference)
+        return through_table(miss, place, tau, jnp.log1p(window.wider), tuple(tables))
 
     keep = jax.checkpoint_policies.save_only_these_names(WINDOW_NAME)
 

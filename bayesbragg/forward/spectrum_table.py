@@ -2,15 +2,19 @@
 
 For one reflection and one node of its mosaic spread, k* = l a / D and the width of the window in 1/wavelength,
 (v / D)^(1/2), hang together (`bayesbragg.forward.closed`): D = a^2 (1 + e) with e = v T / a^2, and the width is
-k* v^(1/2) / l times (1 + e)^(1/2). Where e counts, the pixel is dark: exp(-m) e <= 0.74 v / l^2, below 1e-4 but for
-a few cells per block, and a smooth spectrum is seen in proportion to the width. So what all pixels of a box see is one
-function of k* alone,
+k* v^(1/2) / l times (1 + e)^(1/2). Where e counts, the pixel is dark: exp(-m) e <= 0.74 v / l^2, below 1e-3 but for
+a few cells per block. So what all pixels of a box see is one function of k* alone,
 
-    U(k*; tau) = sum_i w_i exp(-(k_i - k*)^2 / (2 s^2)),   s = k* exp(tau / 2) / k_mid,   tau = ln(k_mid^2 v / l^2).
+    U(k*; tau) = sum_i w_i exp(-(k_i - k*)^2 / (2 s^2)),   s = k* exp(tau / 2) / k_mid,   tau = ln(k_mid^2 v / l^2),
 
-U is smooth in tau: it is kept at Chebyshev points of levels that span a factor of two in width each, on a grid of k*
-whose step is a fraction of the level's least width. At every evaluation it is interpolated to the tau of each
-reflection (a small matrix product), and then, pixel by pixel, by cubic Hermite polynomials in k*.
+seen at tau + w, w = ln(1 + e), as exp(ln U + w d ln U/dtau): exact where the spectrum is smooth and a wider window sees
+that much more, and where it has ended; of first order in w between.
+
+ln U is kept, not U: a dark pixel with little noise of its own needs its few photons to a small part of themselves, and
+the logarithm of what lies beyond the end of a spectrum is nearly a parabola. It is smooth in tau: it stands at Chebyshev
+points of levels that span a factor of two in width each, on a grid of k* whose step is a fraction of the level's least
+width. At every evaluation it is interpolated to the tau of each reflection (a small matrix product), and then, pixel by
+pixel, by cubic Hermite polynomials in k*.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ STEP = 0.125
 """Step of the grid in units of the narrowest width of a level: cubic interpolation is good to 4e-6."""
 
 COARSE = 3
-"""The derivative in tau, for gradients alone, is kept on a grid so many times coarser."""
+"""The derivative in tau, which counts little, is kept on a grid so many times coarser."""
 
 REACH = 6.0
 """Widths beyond the spectrum's ends up to which a window sees something."""
@@ -52,6 +56,9 @@ LARGEST = 4096
 
 _LEVEL = 2.0 * math.log(2.0)
 
+_DARKEST = 1e-300
+"""U between the colours of a spectrum, far from both."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class SpectrumTable:
     """U and its slope per step at grid points.
 
     Attributes:
-        values: U and slope in turns, ``(n_levels, POINTS, 2 n_grid)``.
+        values: ln U and its slope in turns, ``(n_levels, POINTS, 2 n_grid)``.
         first: grid's first point relative to ``middle``, ``(n_levels,)``, 1/angstrom.
         step: of each level, ``(n_levels,)``, 1/angstrom.
         lowest: least tau of the first level, scalar.
@@ -122,7 +129,8 @@ def _tabulate(k: Array, weight: Array, first: Array, step: Array, tau: Array, mi
             def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
                 return total + node[1] * jnp.exp(-0.5 * ((node[0] - x) / width) ** 2), None
 
-            return jax.lax.scan(add, jnp.zeros((tau.shape[0], n_grid)), (k, weight))[0]
+            total = jax.lax.scan(add, jnp.zeros((tau.shape[0], n_grid)), (k, weight))[0]
+            return jnp.log(jnp.maximum(total, _DARKEST))
 
         value, slope = jax.jvp(seen, (x,), (jnp.full_like(x, step),))
         return jnp.stack([value, slope], axis=-1).reshape(tau.shape[0], -1)
@@ -131,13 +139,13 @@ def _tabulate(k: Array, weight: Array, first: Array, step: Array, tau: Array, mi
 
 
 def row_tables(table: SpectrumTable, tau: Array) -> tuple[Array, Array, Array, Array]:
-    """U, its derivative in tau, and the grid of each row.
+    """ln U, its derivative in tau, and the grid of each row.
 
     Args:
         tau: ``(n_nodes, n_rows)``.
 
     Returns:
-        U, and dU/dtau on every COARSE-th grid point, ``(n_nodes, n_rows, 2 n_grid)``; the grid's first point and
+        ln U, and its derivative on every COARSE-th grid point, ``(n_nodes, n_rows, 2 n_grid)``; the grid's first point and
         inverse step, ``(n_nodes, n_rows)``.
     """
     n_levels = table.values.shape[0]
@@ -187,31 +195,40 @@ def _look_up(tables: Array, first: Array, inverse_step: Array, x: Array, basis: 
 
 
 @jax.custom_jvp
-def through_table(miss: Array, x: Array, tau: Array, tables: tuple[Array, Array, Array, Array]) -> Array:
-    """exp(-miss) U(x; tau), ``(n_rows, n_pixels)``.
+def through_table(miss: Array, x: Array, tau: Array, wider: Array, tables: tuple[Array, Array, Array, Array]) -> Array:
+    """exp(-miss) U(x; tau + wider), ``(n_rows, n_pixels)``.
 
     Args:
         miss, x: exponent and k* relative to the table's middle, ``(n_rows, n_pixels)``.
         tau: ``(n_rows,)``; the value is in the tables already, this argument carries the derivative.
+        wider: by how much more the logarithm of the squared width is at a pixel, a small number,
+            ``(n_rows, n_pixels)``.
         tables: those of the rows, from `row_tables` at this tau; constants as far as derivatives are concerned.
     """
-    value, _, first, inverse_step = tables
-    return jnp.exp(-miss) * _look_up(value, first, inverse_step, x, _hermite)
+    value, derivative, first, inverse_step = tables
+    in_tau = _look_up(derivative, first, inverse_step / COARSE, x, _hermite)
+    return jnp.exp(_look_up(value, first, inverse_step, x, _hermite) + wider * in_tau - miss)
 
 
 @partial(through_table.defjvp, symbolic_zeros=True)
 def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    miss, x, _, (value, derivative, first, inverse_step) = primals
-    height = jnp.exp(-miss)
-    total = _keep(height * _look_up(value, first, inverse_step, x, _hermite), WINDOW_NAME)
-    along = height * _look_up(value, first, inverse_step, x, _slopes) * inverse_step[..., None]
-    wider = height * _look_up(derivative, first, inverse_step / COARSE, x, _hermite)
+    miss, x, _, wider, (value, derivative, first, inverse_step) = primals
+    in_tau = _look_up(derivative, first, inverse_step / COARSE, x, _hermite)
+    seen = _look_up(value, first, inverse_step, x, _hermite)
+    total = _keep(jnp.exp(seen + wider * in_tau - miss), WINDOW_NAME)
+    slope = _look_up(value, first, inverse_step, x, _slopes)
+    bend = _look_up(derivative, first, inverse_step / COARSE, x, _slopes) / COARSE
+    along = total * (slope + wider * bend) * inverse_step[..., None]
+    wide = _keep(total * in_tau, WINDOW_NAME)
     tangent = jnp.zeros_like(total)
-    d_miss, d_x, d_tau = tangents[:3]
+    d_miss, d_x, d_tau, d_wider = tangents[:4]
     if not isinstance(d_miss, SymbolicZero):
         tangent = tangent - total * d_miss
     if not isinstance(d_x, SymbolicZero):
         tangent = tangent + _keep(along, WINDOW_NAME) * d_x
     if not isinstance(d_tau, SymbolicZero):
-        tangent = tangent + _keep(wider, WINDOW_NAME) * d_tau[..., None]
+        # Without w d2 ln U/dtau2, which is 0 for a smooth spectrum.
+        tangent = tangent + wide * d_tau[..., None]
+    if not isinstance(d_wider, SymbolicZero):
+        tangent = tangent + wide * d_wider
     return total, tangent

@@ -143,8 +143,9 @@ class _Ready:
 def _refine_here(job: Job, shots: Sequence[ShotFiles]) -> Iterator[Outcome]:
     """Shots one after the other: the next one is read, and the last one written, while one is fitted."""
     ready = ahead(partial(_make_ready, job), _sources(job, shots))
-    for _, outcome in ahead(partial(_write, job), _fits(job, ready), depth=1):
-        forget_programs()
+    for number, (_, outcome) in enumerate(ahead(partial(_write, job), _fits(job, ready), depth=1)):
+        if number % 16 == 0:
+            forget_programs()
         yield outcome
 
 
