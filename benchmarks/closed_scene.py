@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from bayesbragg.forward import Options, Parameters, Scene, build_scene
-from bayesbragg.model import Shot
 from bayesbragg.stills.prediction import predict
-from bayesbragg.stills.virtual import virtual_experiment
+from bayesbragg.stills.virtual import blank_shot, virtual_experiment
 
-__all__ = ["CELL", "make_scene"]
+__all__ = ["make_scene"]
 
 CELL = np.array([79.1, 79.1, 38.4, np.pi / 2, np.pi / 2, np.pi / 2])
 
@@ -38,24 +37,7 @@ def make_scene(
     switches = Options(**options)
     parameters = Parameters.start(CELL, n_abc=blocks, eta_deg=eta_deg, G=600.0)
     found = predict(e.crystal, e.beam, e.spectrum, e.detector, d_min=2.6, n_abc=blocks, eta_deg=eta_deg, widths=1.5)
-    corner = np.floor(found.position).astype(int) - 6
-    inside = np.flatnonzero(np.all((corner >= 0) & (corner < e.detector.image_size[0] - 12), axis=1))
-    rows = inside[np.linspace(0, len(inside) - 1, n_boxes).astype(int)]
-    f, s = corner[rows].T
-    blank = np.zeros((n_boxes, 144))
-    shot = Shot(
-        panel=found.panel[rows],
-        bounds=np.column_stack([f, f + 12, s, s + 12]),
-        shape=(12, 12),
-        counts=blank,
-        background=blank,
-        trusted=np.ones_like(blank, dtype=bool),
-        readout_sd=np.asarray(1.0),
-        miller_index=found.miller_index[rows],
-        reflection_row=np.arange(n_boxes),
-        lattice=np.zeros(n_boxes, int),
-        tilt=np.zeros((n_boxes, 3)),
-    )
+    shot = blank_shot(found, e.detector, n_boxes=n_boxes, side=12)
     scene = build_scene(
         e.detector, e.beam, e.spectrum, [e.crystal], shot, e.factors, parameters, switches, n_mosaic=n_mosaic,
         margin=margin,

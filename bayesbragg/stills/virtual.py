@@ -12,10 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.model import Beam, Crystal, Detector, Spectrum, StructureFactors
+from bayesbragg.model import Beam, Crystal, Detector, Shot, Spectrum, StructureFactors
 from bayesbragg.model.spectra import gaussian_spectrum
+from bayesbragg.stills.prediction import Predictions
 
-__all__ = ["VirtualExperiment", "four_panels", "random_rotation", "virtual_experiment", "wilson_amplitudes"]
+__all__ = [
+    "VirtualExperiment",
+    "blank_shot",
+    "four_panels",
+    "random_rotation",
+    "virtual_experiment",
+    "wilson_amplitudes",
+]
 
 LYSOZYME_CELL = (79.1, 79.1, 38.4, 90.0, 90.0, 90.0)
 """Tetragonal hen egg-white lysozyme: angstrom and degree."""
@@ -132,4 +140,35 @@ def virtual_experiment(
         spectrum=gaussian_spectrum(wavelength, fwhm_eV, n_channels, 3.0 * fwhm_eV / n_channels, flux),
         crystal=crystal,
         factors=StructureFactors(hkl[keep], amplitudes),
+    )
+
+
+def blank_shot(found: Predictions, detector: Detector, *, n_boxes: int, side: int) -> Shot:
+    """Boxes without photons or background on predicted spots, for scenes whose photons come from the model.
+
+    The boxes are spread evenly over the list of predictions, and may overlap.
+
+    Args:
+        found: where spots are expected; those whose box would leave its panel are passed over.
+        detector: its panels are all of one size.
+        n_boxes: how many boxes; where there are fewer predictions, some come twice.
+        side: pixels along each side of a box.
+    """
+    corner = np.floor(found.position).astype(int) - side // 2
+    inside = np.flatnonzero(np.all((corner >= 0) & (corner < detector.image_size[0] - side), axis=1))
+    rows = inside[np.linspace(0, len(inside) - 1, n_boxes).astype(int)]
+    fast, slow = corner[rows].T
+    blank = np.zeros((n_boxes, side * side))
+    return Shot(
+        panel=found.panel[rows],
+        bounds=np.column_stack([fast, fast + side, slow, slow + side]),
+        shape=(side, side),
+        counts=blank,
+        background=blank,
+        trusted=np.ones_like(blank, dtype=bool),
+        readout_sd=np.asarray(1.0),
+        miller_index=found.miller_index[rows],
+        reflection_row=np.arange(n_boxes),
+        lattice=np.zeros(n_boxes, int),
+        tilt=np.zeros((n_boxes, 3)),
     )

@@ -1,4 +1,4 @@
-"""Small scenes for tests of the closed forms: a golden detector and spectrum, other blocks, spreads and bandwidths."""
+"""Small scenes for tests of the closed forms: the virtual experiment with other blocks, spreads and bandwidths."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.forward import Options, Parameters, Scene, build_scene
-from bayesbragg.model import Shot, Spectrum
+from bayesbragg.model import Spectrum
 from bayesbragg.model.spectra import gaussian_spectrum
 from bayesbragg.stills.prediction import predict
-from bayesbragg.stills.virtual import virtual_experiment
+from bayesbragg.stills.virtual import blank_shot, virtual_experiment
 
 CELL = np.array([79.1, 79.1, 38.4, np.pi / 2, np.pi / 2, np.pi / 2])
 
@@ -44,24 +44,7 @@ def small_scene(
     switches = Options(**options)
     parameters = Parameters.start(CELL, n_abc=blocks, eta_deg=eta_deg, G=600.0)
     found = predict(e.crystal, e.beam, spectrum, e.detector, d_min=2.6, n_abc=(13.0, 14.0, 15.0), eta_deg=0.1)
-    corner = np.floor(found.position).astype(int) - side // 2
-    inside = np.flatnonzero(np.all((corner >= 0) & (corner < e.detector.image_size[0] - side), axis=1))
-    rows = inside[np.linspace(0, len(inside) - 1, n_boxes).astype(int)]
-    f, s = corner[rows].T
-    blank = np.zeros((n_boxes, side * side))
-    shot = Shot(
-        panel=found.panel[rows],
-        bounds=np.column_stack([f, f + side, s, s + side]),
-        shape=(side, side),
-        counts=blank,
-        background=blank,
-        trusted=np.ones_like(blank, dtype=bool),
-        readout_sd=np.asarray(1.0),
-        miller_index=found.miller_index[rows],
-        reflection_row=np.arange(n_boxes),
-        lattice=np.zeros(n_boxes, int),
-        tilt=np.zeros((n_boxes, 3)),
-    )
+    shot = blank_shot(found, e.detector, n_boxes=n_boxes, side=side)
     scene = build_scene(
         e.detector, e.beam, spectrum, [e.crystal], shot, e.factors, parameters, switches, n_mosaic=n_mosaic, margin=1
     )
