@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bayesbragg.diagnostics.detector_plot import label_places, panel_outlines
 from bayesbragg.diagnostics.figure_style import round_down
 from bayesbragg.diagnostics.offsets import Offsets
-from bayesbragg.diagnostics.report_charts import number
+from bayesbragg.diagnostics.report_numbers import number
 from bayesbragg.model import Detector
 
 __all__ = ["colour_key", "colour_limits", "detector_map", "panel_medians"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
-from bayesbragg.diagnostics.report_charts import number
+from bayesbragg.diagnostics.report_numbers import number
 
 __all__ = ["Column", "Figure", "Finding", "Page", "Section", "figure", "render", "table"]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.image import imsave
 
-from bayesbragg.diagnostics.report_charts import number
+from bayesbragg.diagnostics.report_numbers import number
 from bayesbragg.model import Shot
 
 __all__ = ["Spot", "best_and_worst", "spot_figures", "spots_of"]

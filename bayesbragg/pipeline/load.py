@@ -20,14 +20,13 @@ from bayesbragg.io.reflections import read_reflections
 from bayesbragg.io.spectra import read_lam
 from bayesbragg.io.structure_factors import read_mtz
 from bayesbragg.io.symmetry import SpaceGroup, lookup_space_group
-from bayesbragg.model import Detector, Experiment, Reflections, Spectrum, StructureFactors
+from bayesbragg.model import Detector, Experiment, Reflections, StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.image import Image
-from bayesbragg.model.spectra import gaussian_spectrum
-from bayesbragg.pipeline.settings import CountSettings, FactorSettings, RefineSettings, SpectrumSettings
+from bayesbragg.pipeline.settings import CountSettings, FactorSettings, RefineSettings
 from bayesbragg.pipeline.shot_files import ShotFiles
+from bayesbragg.pipeline.spectrum_choice import spectrum_of
 from bayesbragg.pipeline.still import Still
-from bayesbragg.stills.spectrum import downsample_spectrum
 
 __all__ = [
     "ShotFiles",
@@ -162,7 +161,7 @@ def assemble_still(tag: str, group: ImageGroup, files: ShotFiles, settings: Refi
         files: names for messages, and the shot's spectrum file.
     """
     detector = group.experiments[0].detector
-    spectrum, name = _spectrum(image, group.experiments[0], files.spectrum, settings.spectrum)
+    spectrum, name = spectrum_of(image, group.experiments[0], files.spectrum, settings.spectrum)
     source = [str(files.experiments), str(files.reflections)]
     source += [str(path) for path in (group.image and group.image.path, files.spectrum) if path]
     return Still(
@@ -213,38 +212,6 @@ def _mask(image: Image, detector: Detector, counts: CountSettings) -> tuple[npt.
 
 def _read_mask(path: Path, detector: Detector) -> tuple[npt.NDArray[np.bool_], ...]:
     return tuple(read_mask(path, detector))
-
-
-def _spectrum(
-    image: Image, experiment: Experiment, file: Path | None, settings: SpectrumSettings
-) -> tuple[Spectrum, str]:
-    """The shot's spectrum and where it came from: its own file first, then what the settings say."""
-    path = file or (settings.path if settings.source == "file" else None)
-    if path is not None:
-        spectrum = read_lam(path, None, settings.stride)
-        return spectrum, f"{path.name} ({spectrum.n_channels} channels)"
-    wavelength = experiment.beam.wavelength_A
-    if settings.source == "gaussian":
-        spectrum = gaussian_spectrum(
-            wavelength, settings.fwhm_eV, settings.n_channels, settings.resolution_eV, settings.total_flux
-        )
-        return spectrum, f"Gaussian of {settings.fwhm_eV:g} eV ({spectrum.n_channels} channels)"
-    if settings.source == "image":
-        if image.spectrum is None:
-            raise InputError("spectrum_from_imageset=True, but the image file holds no spectrum; set it to False")
-        if not settings.downsample:
-            return image.spectrum, f"image file ({image.spectrum.n_channels} channels)"
-        spectrum = downsample_spectrum(
-            image.spectrum,
-            filt_freq=settings.filt_freq,
-            filt_order=settings.filt_order,
-            tail=settings.tail,
-            delta_en=settings.delta_en,
-            stride=settings.stride,
-            flux=settings.total_flux,
-        )
-        return spectrum, f"image file, down-sampled to {spectrum.n_channels} channels"
-    return Spectrum.monochromatic(wavelength, settings.total_flux), f"monochromatic, {wavelength:.5f} A"
 
 
 def load_factors(settings: FactorSettings, group: str, wavelength_A: float) -> StructureFactors:

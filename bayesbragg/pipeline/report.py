@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesbragg.diagnostics.offsets import summary
-from bayesbragg.diagnostics.report_charts import number
+from bayesbragg.diagnostics.report_numbers import number
 from bayesbragg.diagnostics.report_page import Column, Figure, Page, Section, render, table
 from bayesbragg.io.phil import load_phil
 from bayesbragg.model.errors import InputError

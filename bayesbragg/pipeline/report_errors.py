@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.diagnostics.inference_data import groups_of, read_netcdf
-from bayesbragg.diagnostics.report_charts import curves, number, whiskers, with_error
+from bayesbragg.diagnostics.report_charts import curves, whiskers
+from bayesbragg.diagnostics.report_numbers import number, with_error
 from bayesbragg.diagnostics.report_page import Column, Section, figure, table
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.report_data import Row, RunData, column

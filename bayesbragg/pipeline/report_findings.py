@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 
 from bayesbragg.diagnostics.offsets import Offsets, OffsetsByResolution
-from bayesbragg.diagnostics.report_charts import number
+from bayesbragg.diagnostics.report_numbers import number
 from bayesbragg.diagnostics.report_page import Finding
 from bayesbragg.pipeline.report_data import RunData, column
 

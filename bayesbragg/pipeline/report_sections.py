@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.diagnostics.offsets import Offsets, OffsetsByResolution, OffsetSummary, by_resolution, summary
-from bayesbragg.diagnostics.report_charts import curves, histogram, with_error
+from bayesbragg.diagnostics.report_charts import curves, histogram
 from bayesbragg.diagnostics.report_detector import colour_key, colour_limits, detector_map
+from bayesbragg.diagnostics.report_numbers import with_error
 from bayesbragg.diagnostics.report_page import Section, figure
 from bayesbragg.diagnostics.report_spots import Spot, best_and_worst, spot_figures, spots_of
 from bayesbragg.model import Detector

@@ -2,9 +2,10 @@
 
 from bayesbragg.priors.cell import CellConstraint
 from bayesbragg.priors.classic import from_classic
-from bayesbragg.priors.flatten import Layout, make_layout
+from bayesbragg.priors.flatten import Layout
 from bayesbragg.priors.model import Cell, Fixed, Normal, Positive, Priors, Shared, Uniform, Volume
 from bayesbragg.priors.parameter import Parameter
+from bayesbragg.priors.sites import make_layout
 
 __all__ = [
     "Cell",

@@ -1,4 +1,4 @@
-"""From priors to a vector and back: the one place that knows the order and the names of what a fit varies.
+"""The vector of a fit: its numbers, their names, where each goes among the parameters, and their log prior.
 
 A `Layout` is a pytree. Its structure (names, where each number goes, its transform) is static and hashable; its
 numbers (starts, bounds, restraints) are arrays. Shots with the same structure therefore share compiled programs.
@@ -17,34 +17,16 @@ import numpy.typing as npt
 
 from bayesbragg.forward.mosaic import block_matrix
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.model.errors import InputError
 from bayesbragg.priors.cell import CellConstraint
-from bayesbragg.priors.model import Fixed, Priors, Shared
 from bayesbragg.priors.parameter import Kind, Parameter, coordinate, log_restraint, physical_value
 
-__all__ = ["Layout", "Site", "make_layout"]
+__all__ = ["CELL", "Layout", "Site", "columns"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
 
-_CELL = ("crystal", "cell")
-_XYZ, _ABC = ("X", "Y", "Z"), ("a", "b", "c")
-# prior: (concept, field) in Parameters, unit, names of the components; a "lattice" or "group" axis comes first.
-_FIELDS: dict[str, tuple[tuple[str, str], str, tuple[str, ...], str | None]] = {
-    "RotXYZ": (("crystal", "rot_xyz"), "radian", ("rotX", "rotY", "rotZ"), "lattice"),
-    "G": (("scale", "G"), "1", ("G",), "lattice"),
-    "Nabc": (("mosaic", "n_abc"), "cells", ("Na", "Nb", "Nc"), "blocks"),
-    "Ndef": (("mosaic", "n_def"), "cells", ("Nd", "Ne", "Nf"), "blocks"),
-    "eta_abc": (("mosaic", "eta_deg"), "degree", tuple(f"eta_{i}" for i in _ABC), None),
-    "diffuse_gamma": (("diffuse", "gamma_A"), "angstrom", tuple(f"diffuse_gamma_{i}" for i in _ABC), None),
-    "diffuse_sigma": (("diffuse", "sigma_A"), "angstrom", tuple(f"diffuse_sigma_{i}" for i in _ABC), None),
-    "B": (("scale", "b_factor_A2"), "angstrom^2", ("B",), None),
-    "detz_shift": (("panels", "detz_m"), "metre", ("detz_shift",), None),
-    "lambda_offset": (("spectrum", "offset_A"), "angstrom", ("lambda_offset",), None),
-    "lambda_scale": (("spectrum", "scale"), "1", ("lambda_scale",), None),
-    "panel_rotation": (("panels", "rotation_rad"), "radian", ("RotOrth", "RotFast", "RotSlow"), "group"),
-    "panel_translation": (("panels", "translation_m"), "metre", tuple(f"Shift{i}" for i in _XYZ), "group"),
-}
+CELL = ("crystal", "cell")
+"""Concept and field of `Parameters` that hold the cell, whose free numbers only vary."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,7 @@ class Site:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The vector of a fit: n numbers, their names, transforms and priors. Made by `make_layout`.
+    """The vector of a fit: n numbers, their names, transforms and priors. Made by `priors.sites.make_layout`.
 
     Attributes:
         sites: one per number (static).
@@ -157,7 +139,7 @@ class Layout:
         concepts: dict[str, dict[str, Array]] = {}
         for concept, name in dict.fromkeys(site.place for site in self.sites):
             old = jnp.asarray(getattr(getattr(base, concept), name))
-            is_cell = (concept, name) == _CELL
+            is_cell = (concept, name) == CELL
             flat = self.constraint_free(old) if is_cell else old.reshape(-1)
             pairs = [(t, i) for i, site in enumerate(self.sites) if site.place == (concept, name) for t in site.targets]
             targets, sources = (np.array(column) for column in zip(*pairs, strict=True))
@@ -179,7 +161,7 @@ class Layout:
         found = []
         for site in self.sites:
             array = jnp.asarray(getattr(getattr(parameters, site.place[0]), site.place[1]))
-            flat = self.constraint_free(array) if site.place == _CELL else array.reshape(-1)
+            flat = self.constraint_free(array) if site.place == CELL else array.reshape(-1)
             found.append(flat[site.targets[0]])
         return jnp.stack(found) if found else jnp.zeros(0)
 
@@ -209,7 +191,7 @@ class Layout:
             scale_like = site.prior in ("G", "Nabc") and part.start > 0 and part.low >= 0
             parts[i] = (replace(part, kind="positive") if scale_like else part).searchable()
         sites = tuple(replace(site, kind=part.kind) for site, part in zip(self.sites, parts, strict=True))
-        c = _columns(parts)
+        c = columns(parts)
         return replace(
             self,
             sites=sites,
@@ -233,81 +215,9 @@ def _values_and_slope(layout: Layout, x: Array) -> tuple[Array, Array]:
     return values, slope
 
 
-def make_layout(priors: Priors, start: Parameters, constraint: CellConstraint) -> tuple[Layout, Parameters]:
-    """The vector of a fit, and the parameters that it starts from.
-
-    Args:
-        priors: what varies, and how. Starts given there replace those of ``start``.
-        start: starting values of everything.
-        constraint: how the cell follows from its free numbers.
-
-    Raises:
-        InputError: naming the parameter and what is wrong with its prior.
-    """
-    sites: list[Site] = []
-    parts: list[Parameter] = []
-    base = start
-    if not np.all(np.isfinite(np.asarray(start.crystal.cell))):
-        raise InputError(f"start: the unit cell {np.asarray(start.crystal.cell)} is not finite")
-    for name in _FIELDS:
-        base = _add_field(name, priors, base, sites, parts)
-        if name == "G":
-            _add_cell(priors, base, constraint, sites, parts)
-    volume = np.zeros(0) if priors.Nvol is None else np.array([priors.Nvol.center, priors.Nvol.beta])
-    return Layout(tuple(sites), constraint, priors.per_lattice_blocks, volume=volume, **_columns(parts)), base
-
-
-def _columns(parts: Sequence[Parameter]) -> dict[str, FloatArray]:
-    columns = {name: np.array([getattr(p, name) for p in parts], float) for name in ("start", "low", "high", "sigma")}
-    columns["center"] = np.array([0.0 if p.center is None else p.center for p in parts], float)
-    columns["beta"] = np.array([1.0 if p.beta is None else p.beta for p in parts], float)
-    return columns
-
-
-def _add_field(name: str, priors: Priors, base: Parameters, sites: list[Site], parts: list[Parameter]) -> Parameters:
-    place, unit, components, axis = _FIELDS[name]
-    spec = getattr(priors, name)
-    old = np.array(getattr(getattr(base, place[0]), place[1]), dtype=np.float64)
-    rows = old.reshape(-1, len(components))
-    if axis == "blocks":
-        axis = "lattice" if priors.per_lattice_blocks else None
-    shared_rows = axis is None and len(rows) > 1
-    single = [spec.prior] if isinstance(spec, Shared) else None
-    priors_of = single or (list(spec) if isinstance(spec, tuple) else [spec] * len(components))
-    if single is None and len(priors_of) != len(components):
-        raise InputError(f"prior of {name}: expected one prior or {len(components)}, got {len(priors_of)}")
-    for row in range(1 if shared_rows else len(rows)):
-        many = len(rows) > 1 and not shared_rows
-        suffix = f"_xtal{row}" if many and axis == "lattice" else ""
-        prefix = f"group{row}_" if axis == "group" else ""
-        for i, prior in enumerate(priors_of):
-            covered = range(len(components)) if single else (i,)
-            which = range(len(rows)) if shared_rows else (row,)
-            targets = tuple(r * len(components) + c for r in which for c in covered)
-            label = components[i] if not single else _shared_name(name, components)
-            full = f"{prefix}{label}{suffix}"
-            part = prior.parameter(float(rows.reshape(-1)[targets[0]])).check(full)
-            old.reshape(-1)[list(targets)] = part.start
-            if not part.fixed:
-                sites.append(Site(full, unit, name, place, targets, part.kind, part.center is not None))
-                parts.append(part)
-    return replace(base, **{place[0]: replace(getattr(base, place[0]), **{place[1]: old})})
-
-
-def _shared_name(name: str, components: tuple[str, ...]) -> str:
-    return {"Nabc": "N", "Ndef": "Ndef", "eta_abc": "eta"}.get(name, name if len(components) > 1 else components[0])
-
-
-def _add_cell(
-    priors: Priors, base: Parameters, constraint: CellConstraint, sites: list[Site], parts: list[Parameter]
-) -> None:
-    if isinstance(priors.cell, Fixed):
-        return
-    for k, (name, start) in enumerate(zip(constraint.names, constraint.free(base.crystal.cell), strict=True)):
-        angle = constraint.is_angle(name)
-        part = priors.cell.parameter(name, float(start), angle).check(name)
-        if part.fixed:
-            continue
-        unit = "radian" if angle else "angstrom"
-        sites.append(Site(name, unit, "cell", _CELL, (k,), part.kind, part.center is not None))
-        parts.append(part)
+def columns(parts: Sequence[Parameter]) -> dict[str, FloatArray]:
+    """Arrays of a `Layout` from its parameters, each ``(n,)``; center 0 and beta 1 where nothing is restrained."""
+    found = {name: np.array([getattr(p, name) for p in parts], float) for name in ("start", "low", "high", "sigma")}
+    found["center"] = np.array([0.0 if p.center is None else p.center for p in parts], float)
+    found["beta"] = np.array([1.0 if p.beta is None else p.beta for p in parts], float)
+    return found

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from bayesbragg.cli.main import main
-from bayesbragg.diagnostics.report_charts import curves, histogram, ticks, whiskers, with_error
-from bayesbragg.diagnostics.report_charts import number as shown
+from bayesbragg.diagnostics.report_charts import curves, histogram, whiskers
+from bayesbragg.diagnostics.report_numbers import number as shown
+from bayesbragg.diagnostics.report_numbers import ticks, with_error
 from bayesbragg.diagnostics.report_spots import best_and_worst, spots_of
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.reflections import write_reflections
