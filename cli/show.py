@@ -7,7 +7,7 @@
   .lam             channels, mean and width of a spectrum
   .pkl, .parquet   table of shots; a run's folder, too
   .phil            parameters that differ from their defaults
-  *_modeler.npz    pixels of a fit
+  .npz             pixels of a fit (TAG_modeler.npz)
 
 --plot draws: an image with its spots (give the image or an .expt, and a .refl for the spots: observed, predicted,
 rejected), a .refl and .expt without image as spots alone, or the boxes of a fit (observed, modelled, residual).
@@ -80,7 +80,7 @@ def _figure(arguments: argparse.Namespace) -> Any:
 
         path = kinds["pixels"]
         shot, bragg = read_modeler(path)
-        return boxes_figure(shot, bragg, n_boxes=arguments.boxes, title=path.name.removesuffix("_modeler.npz"))
+        return boxes_figure(shot, bragg, n_boxes=arguments.boxes, title=path.stem.removesuffix("_modeler"))
     if not {"image", "experiments"} & set(kinds):
         raise InputError(f"{arguments.files[0]}: nothing to draw; give an image, an .expt, or a *_modeler.npz")
     return _spots_figure(kinds, arguments.index, arguments.panel)

@@ -20,6 +20,7 @@ from bayesbragg.io.reflections import read_reflections
 from bayesbragg.io.spectra import read_lam
 from bayesbragg.io.tables import read_table
 from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Spectrum
+from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.write import read_modeler
 
 __all__ = ["describe_file", "kind_of"]
@@ -38,12 +39,16 @@ def kind_of(path: Path) -> str:
         ".refl": "reflections",
         ".mtz": "mtz",
         ".lam": "spectrum",
+        ".npz": "pixels",
     }
     by_name |= {".parquet": "table", ".pkl": "table", ".phil": "phil"}
     if path.is_dir():
         return "table"
-    if name.endswith("_modeler.npz"):
-        return "pixels"
+    if name.endswith("_modeler.npy"):
+        raise InputError(
+            f"{path}: a classic modeler is a pickle that only cctbx can open; expected a *_modeler.npz; "
+            "refine the shot with debug_mode=True"
+        )
     return by_name.get(path.suffix.lower(), "image")
 
 

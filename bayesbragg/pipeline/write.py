@@ -105,6 +105,9 @@ def write_modeler(refined: Refined, settings: RefineSettings, folder: Path) -> s
 def read_modeler(path: Path) -> tuple[Shot, npt.NDArray[np.float64]]:
     """The pixels of a modeler file as a shot, and its Bragg photons ``(n_boxes, n_pixels)``.
 
+    Pixels of a classic fit that were saved under the same names are read too: one lattice and one readout noise for
+    all pixels are enough.
+
     Raises:
         InputError: missing or damaged file.
     """
@@ -121,7 +124,7 @@ def read_modeler(path: Path) -> tuple[Shot, npt.NDArray[np.float64]]:
 
         def spread(name: str) -> npt.NDArray[Any]:
             result = np.zeros((n, shape[0] * shape[1]), arrays[name].dtype)
-            result[where] = arrays[name]
+            result[where] = arrays[name]  # one number stands for all pixels
             return result
 
         shot = Shot(
@@ -134,7 +137,7 @@ def read_modeler(path: Path) -> tuple[Shot, npt.NDArray[np.float64]]:
             readout_sd=spread("sigma_readout_photons"),
             miller_index=arrays["roi_miller_index"],
             reflection_row=arrays["roi_reflection_row"],
-            lattice=arrays["roi_lattice"],
+            lattice=arrays.get("roi_lattice", np.zeros(n, dtype=np.int64)),
             tilt=arrays["tilt_abc"],
             gain_sd=float(arrays.get("sigma_gain", 0.0)),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -95,6 +97,73 @@ def test_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to draw" in capsys.readouterr().err
     assert main(["show", str(EXPT), "--panel", "9", "--plot", str(tmp_path / "c.png")]) == 2
     assert "panels 0 to 3" in capsys.readouterr().err
+
+
+def test_pixels_of_a_classic_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One lattice and one readout noise for all pixels are enough; boxes may differ in size."""
+    generator = np.random.default_rng(0)
+    bounds = np.array([[2, 6, 3, 8], [10, 13, 0, 4]])
+    pixels = [(b, f, s) for b, (f1, f2, s1, s2) in enumerate(bounds) for s in range(s1, s2) for f in range(f1, f2)]
+    box, fast, slow = np.array(pixels).T
+    bragg, background = generator.uniform(1, 50, len(box)), generator.uniform(1, 5, len(box))
+    counts = generator.poisson(bragg + background).astype(np.float32)
+    trusted = np.arange(len(box)) % 5 > 0
+    path = tmp_path / "shot_pixels.npz"
+    np.savez_compressed(
+        path,
+        panel_fast_slow=np.stack([box, fast, slow], axis=-1).astype(np.int32),
+        roi_id=box.astype(np.int32),
+        data_photons=counts,
+        background_photons=background,
+        model_bragg_photons=bragg,
+        trusted=trusted,
+        sigma_readout_photons=np.array(0.5),
+        roi_f1_f2_s1_s2=bounds.astype(np.int32),
+        roi_panel=np.array([0, 1], dtype=np.int32),
+        roi_reflection_row=np.array([0, 1], dtype=np.int32),
+        roi_miller_index=np.array([[1, 2, 3], [0, 0, 4]], dtype=np.int32),
+        tilt_abc=np.zeros((2, 3)),
+    )
+    assert main(["show", str(path), "--plot", str(tmp_path / "boxes.png")]) == 0
+    said = capsys.readouterr().out
+    assert f"2 boxes of up to 4 x 5 pixels, {trusted.sum()} of them used" in said
+    residual = ((counts - bragg - background) / np.sqrt(bragg + background + 0.25))[trusted].std()
+    (line,) = re.findall(r"residuals over their standard deviation: (\S+)", said)
+    assert float(line) == pytest.approx(residual, rel=5e-4)
+    assert (tmp_path / "boxes.png").is_file()
+
+
+@pytest.mark.parametrize("shot", [0, 4])
+def test_pixels_of_the_classic_tutorial(shared: Path, shot: int) -> None:
+    """The classic program's own sigma-Z comes out of its pixels."""
+    run = shared / "tutorial" / "classic" / "procPoly"
+    said = describe_file(run / f"shot_{shot:03d}_pixels.npz")
+    record = json.loads((run / "fits.json").read_text())
+    rows = record if isinstance(record, list) else list(record.values())
+    (row,) = (r for r in rows if int(r["shot"]) == shot)
+    assert numbers(said[0].split(": ")[1]) == [row["nroi"], 12, 12, row["npix_trusted"]]
+    assert numbers(said[-1])[0] == pytest.approx(row["sigmaZ_final"], rel=1e-3)
+
+
+class Hostile:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def test_pixel_files_are_never_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trap = tmp_path / "trap"
+    np.savez(tmp_path / "a_modeler.npz", roi_f1_f2_s1_s2=np.array([Hostile(trap)], dtype=object))
+    (tmp_path / "b_modeler.npy").write_bytes(pickle.dumps(Hostile(trap)))
+    for name in ("a_modeler.npz", "b_modeler.npy"):
+        trap.unlink(missing_ok=True)
+        assert main(["show", str(tmp_path / name)]) == 2
+        assert "expected a" in capsys.readouterr().err
+        assert not trap.exists()
 
 
 def dials_show(folder: Path, *files: Path) -> str:
