@@ -62,5 +62,5 @@ dist: $(STAMP)  ## source distribution and wheel in dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean:  ## remove what tools have made, but not the environment
-	rm -rf build dist site demo_output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf build dist site demo_output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import textwrap
+import tomllib
 from argparse import ArgumentParser
 from dataclasses import dataclass
 from importlib import import_module
@@ -149,3 +150,40 @@ def test_every_page_of_the_contents_exists() -> None:
     named = re.findall(r": ([\w/]+\.md)$", contents, flags=re.MULTILINE)
     assert len(named) > 20
     assert not [name for name in named if not (DOCS / name).is_file()]
+
+
+def distribution(requirement: str) -> str:
+    """The name in a requirement such as ``jax[cuda12]>=0.4.36``."""
+    found = re.match(r"[A-Za-z0-9][\w.-]*", requirement)
+    assert found, requirement
+    return found[0].lower()
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {("", distribution(text)) for text in project["dependencies"]}
+    for extra, texts in project["optional-dependencies"].items():
+        required |= {(extra, distribution(text)) for text in texts}
+    stated = set()
+    for line in (DOCS / "dependencies.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `"):
+            extra = cells[0].strip("`") if len(cells) == 3 else ""
+            assert len(cells[-1].split()) >= 1, f"{line}: no reason"
+            # Only the first name of a cell may have an extra of its own behind it.
+            names = re.split(r", ", cells[-2].split(" with ")[0])
+            stated |= {(extra, name.strip("`").lower()) for name in names}
+    assert not required - stated, "in pyproject.toml, without a reason in docs/dependencies.md"
+    assert not stated - required, "in docs/dependencies.md, but not in pyproject.toml"
+
+
+def test_every_dependency_is_imported() -> None:
+    """None that could be dropped. setuptools is there for freephil, which does not name the version it can do with."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    imported = set()
+    for path in [*(ROOT / "bayesbragg").rglob("*.py"), *(ROOT / "cli").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [n.name for n in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported |= {name.split(".")[0] for name in names}
+    assert {distribution(text) for text in project["dependencies"]} - imported == {"setuptools"}
