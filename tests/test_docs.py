@@ -119,30 +119,82 @@ def test_python_is_python_and_imports_exist(path: Path) -> None:
                     assert hasattr(module, name.name), f"{path.name}:{block.line}: {node.module} has no {name.name}"
 
 
-def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, shell: bool) -> None:
+def run_page(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, shell: bool
+) -> None:
+    """Run the blocks of a page in order; a text block behind commands must be what they print."""
     monkeypatch.chdir(folder)
     namespace: dict[str, object] = {"__name__": "docs"}
     path = DOCS / f"{name}.md"
+    said = ""
     for block in blocks(path):
         if block.language == "python":
             exec(compile(block.text, f"{path.name}:{block.line}", "exec"), namespace)
         elif block.language == "sh" and shell:
+            capsys.readouterr()
             for line in block.text.replace("\\\n", " ").splitlines():
                 program, *words = words_of(line)
                 assert program == "bayesbragg", f"{line}: only the program itself runs here"
                 assert main(words) == 0, line
+            said = capsys.readouterr().out
+        elif block.language == "text" and said:
+            hold_against(block.text, said, f"{path.name}:{block.line}")
+
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def hold_against(stated: str, said: str, where: str) -> None:
+    """Every line that a page states is printed, in this order, with the figures that it promises.
+
+    Whole numbers are the same, others differ by two in the last place at most; in rows of a posterior (best fit, mean,
+    sd, interval) by a fifth of the standard deviation, since means and quantiles come from draws.
+    """
+    printed = iter(said.splitlines())
+    for line in filter(str.strip, stated.splitlines()):
+        words = [word for word in line.split() if not NUMBER.fullmatch(word)]
+        figures = [word for word in line.split() if NUMBER.fullmatch(word)]
+        for other in printed:
+            if [word for word in other.split() if not NUMBER.fullmatch(word)] == words:
+                break
+        else:
+            pytest.fail(f"{where}: not printed: {line}")
+        found = [float(word) for word in other.split() if NUMBER.fullmatch(word)]
+        assert len(found) == len(figures), f"{where}: {line}: printed {other}"
+        for place, (text, value) in enumerate(zip(figures, found, strict=True)):
+            allowed = 2.01 * 10.0 ** -len(text.partition(".")[2]) if "." in text else 0.0
+            if len(figures) == 5 and words[1:2] == ["to"] and place != 2:
+                allowed = 0.2 * float(figures[2])
+            assert abs(float(text) - value) <= allowed, f"{where}: {line}: printed {other}"
+
+
+def test_figures_are_held_against_what_is_printed() -> None:
+    stated = "shot   a (A)   n\n\nshot_0   79.10   12\n  Na   7.01  7.02  0.05   6.9 to 7.1 cells"
+    hold_against(stated, "first\nshot   a (A)   n\nshot_0   79.12   12\nNa 7.005 7.02 0.06 6.905 to 7.1 cells", "page")
+    for wrong in ("79.13   12", "79.10   13", "79.10"):
+        with pytest.raises(AssertionError):
+            hold_against("shot_0   79.10   12", f"shot_0   {wrong}", "page")
+    for wrong in ("7.03 7.02 0.05 6.9 to 7.1", "7.01 7.02 0.09 6.9 to 7.1", "7.01 7.02 0.05 6.9 to 7.2"):
+        with pytest.raises(AssertionError):
+            hold_against("Na   7.01  7.02  0.05   6.9 to 7.1 cells", f"Na {wrong} cells", "page")
+    with pytest.raises(pytest.fail.Exception):
+        hold_against("b 1\na 1", "a 1\nb 1", "page")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*PYTHON_ONLY, *SLOW_PYTHON])
-def test_python_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_page(name, tmp_path, monkeypatch, shell=False)
+def test_python_of_a_page_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_page(name, tmp_path, monkeypatch, capsys, shell=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_page(name, tmp_path, monkeypatch, shell=True)
+def test_a_whole_page_runs_and_prints_what_it_states(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_page(name, tmp_path, monkeypatch, capsys, shell=True)
 
 
 def test_every_page_of_the_contents_exists() -> None:
