@@ -40,10 +40,10 @@ FloatArray = npt.NDArray[np.float64]
 _keep: Any = checkpoint_name
 
 POINTS = 8
-"""Chebyshev points per level: the interpolation in tau is good to 1e-6."""
+"""Chebyshev points per level: the interpolation in tau is better than that in k*."""
 
-STEP = 0.125
-"""Step of the grid in units of the narrowest width of a level: cubic interpolation is good to 4e-6."""
+STEP = 0.1
+"""Step of the grid in units of the narrowest width of a level: cubic interpolation is good to 1e-6 of itself."""
 
 COARSE = 3
 """The derivative in tau, which counts little, is kept on a grid so many times coarser."""

@@ -91,7 +91,7 @@ def check(seed: int) -> bool:
     if chosen:
         assert of_peak < 1e-3
         assert of_noise < 1 / 20
-        assert gradient < 3e-3
+        assert gradient < 1e-3
     return chosen
 
 
