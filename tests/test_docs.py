@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import textwrap
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bayesbragg.cli.main import COMMANDS, main
+from bayesbragg.io.experiments import read_experiments
 from bayesbragg.io.phil import load_phil
 from bayesbragg.io.phil.sources import read_override
+from bayesbragg.io.tables import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -195,6 +199,57 @@ def test_a_whole_page_runs_and_prints_what_it_states(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_page(name, tmp_path, monkeypatch, capsys, shell=True)
+
+
+def stated_in_readme(row: str) -> list[float]:
+    """Numbers in the last cell of a row of README's comparison."""
+    line = next(x for x in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if x.startswith(f"| {row}"))
+    return [float(x) for x in re.findall(r"\d+\.?\d*", line.strip("| ").split("|")[-1])]
+
+
+@pytest.mark.slow
+def test_readme_commands_on_the_classic_tutorial(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a user of the classic tutorial would: its own parameter file, images and indexed shots, README's words."""
+    tutorial, folder = shared / "tutorial", tmp_path / "work"
+    (folder / "images").mkdir(parents=True)
+    # The experiment lists name ../images.
+    (tmp_path / "images").symlink_to(tutorial / "images")
+    (folder / "images" / "shot_000.h5").symlink_to(tutorial / "images" / "shot_000.h5")
+    (folder / "process.phil").write_text((tutorial / "phil" / "process_verbatim.phil").read_text())
+    (folder / "iobs_all.mtz").symlink_to(tutorial / "structure_factors" / "iobs_all.mtz")
+    lines = []
+    for shot in (0, 3, 5, 9):  # the small ones; a summary needs four
+        names = [f"shot_{shot:03d}_refined.expt", f"shot_{shot:03d}_indexed.refl"]
+        for name in names:
+            (folder / name).write_bytes((tutorial / "indexed" / name).read_bytes())
+        lines.append(" ".join(names))
+    (folder / "shots.txt").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from wilson import misorientation
+
+    run = [line for line in commands(ROOT / "README.md") if "--help" not in line]
+    assert {words_of(line)[0] for line in run} >= {"stills-process", "refine", "residuals", "report", "summary"}
+    for line in run:
+        assert main(words_of(line)) == 0, f"{line}: {capsys.readouterr().err}"
+    blocks_low, blocks_high, sigma_low, sigma_high = stated_in_readme("with its own background planes")
+    *_, angle_high = stated_in_readme("orientation error")
+    for name, n in (("refined", 4), ("one_shot", 1), ("processed", 1)):
+        table = read_table(folder / name)
+        assert list(table["status"]) == ["converged"] * n
+        for _, row in table.iterrows():
+            tag = str(row["tag"])[:8]
+            (found,) = read_experiments(next((folder / name).glob(f"{tag}*_refined.expt")))
+            assert found.crystal is not None
+            truth = json.loads((tutorial / "truth" / f"{tag}.json").read_text())
+            angle = np.degrees(np.linalg.norm(misorientation(found.crystal, np.array(truth["U"]))))
+            assert angle < angle_high + 0.0005, (name, tag)
+            # To half a unit in the last place that README states.
+            assert np.all(np.array(row["ncells"]) > blocks_low - 0.05), (name, tag)
+            assert np.all(np.array(row["ncells"]) < blocks_high + 0.005), (name, tag)
+            assert sigma_low - 0.005 < row["sigmaZ"] < sigma_high + 0.005, (name, tag)
 
 
 def test_every_page_of_the_contents_exists() -> None:
