@@ -77,6 +77,6 @@ def forget_programs(share: float = 0.4) -> bool:
         return False
     if held <= share * granted:
         return False
-    jax.clear_caches()
+    jax.clear_caches()  # type: ignore[no-untyped-call]
     gc.collect()
     return True
