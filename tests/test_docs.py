@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import sys
 import textwrap
 import tomllib
 from argparse import ArgumentParser
@@ -123,6 +124,12 @@ def test_python_is_python_and_imports_exist(path: Path) -> None:
                     assert hasattr(module, name.name), f"{path.name}:{block.line}: {node.module} has no {name.name}"
 
 
+def typed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """A command as it is typed: the records of runs keep its words, which later commands read."""
+    monkeypatch.setattr(sys, "argv", ["bayesbragg", *words])
+    return main()
+
+
 def run_page(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, shell: bool
 ) -> None:
@@ -139,7 +146,7 @@ def run_page(
             for line in block.text.replace("\\\n", " ").splitlines():
                 program, *words = words_of(line)
                 assert program == "bayesbragg", f"{line}: only the program itself runs here"
-                assert main(words) == 0, line
+                assert typed(words, monkeypatch) == 0, line
             said = capsys.readouterr().out
         elif block.language == "text" and said:
             hold_against(block.text, said, f"{path.name}:{block.line}")
@@ -233,7 +240,7 @@ def test_readme_commands_on_the_classic_tutorial(
     run = [line for line in commands(ROOT / "README.md") if "--help" not in line]
     assert {words_of(line)[0] for line in run} >= {"stills-process", "refine", "residuals", "report", "summary"}
     for line in run:
-        assert main(words_of(line)) == 0, f"{line}: {capsys.readouterr().err}"
+        assert typed(words_of(line), monkeypatch) == 0, f"{line}: {capsys.readouterr().err}"
     blocks_low, blocks_high, sigma_low, sigma_high = stated_in_readme("with its own background planes")
     *_, angle_high = stated_in_readme("orientation error")
     for name, n in (("refined", 4), ("one_shot", 1), ("processed", 1)):
