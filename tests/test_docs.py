@@ -248,7 +248,7 @@ def test_readme_commands_on_the_classic_tutorial(
         assert list(table["status"]) == ["converged"] * n
         for _, row in table.iterrows():
             tag = str(row["tag"])[:8]
-            (found,) = read_experiments(next((folder / name).glob(f"{tag}*_refined.expt")))
+            (found,) = read_experiments(next((folder / name).glob(f"*{tag}_refined.expt")))
             assert found.crystal is not None
             truth = json.loads((tutorial / "truth" / f"{tag}.json").read_text())
             angle = np.degrees(np.linalg.norm(misorientation(found.crystal, np.array(truth["U"]))))
