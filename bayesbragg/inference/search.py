@@ -36,7 +36,7 @@ class MapOptions:
     """
 
     max_iterations: int = 200
-    tolerance: float = 0.03
+    tolerance: float = 0.01
     round_iterations: int = 12
     max_rounds: int = 20
     start_scale: bool = True
