@@ -11,10 +11,10 @@ seen at tau + w, w = ln(1 + e), as exp(ln U + w d ln U/dtau): exact where the sp
 that much more, and where it has ended; of first order in w between.
 
 ln U is kept, not U: a dark pixel with little noise of its own needs its few photons to a small part of themselves, and
-the logarithm of what lies beyond the end of a spectrum is nearly a parabola. It is smooth in tau: it stands at Chebyshev
-points of levels that span a factor of two in width each, on a grid of k* whose step is a fraction of the level's least
-width. At every evaluation it is interpolated to the tau of each reflection (a small matrix product), and then, pixel by
-pixel, by cubic Hermite polynomials in k*.
+the logarithm of what lies beyond the end of a spectrum is nearly a parabola. It is smooth in tau: it stands at
+Chebyshev points of levels that span a factor of two in width each, on a grid of k* whose step is a fraction of the
+level's least width. At every evaluation it is interpolated to the tau of each reflection (a small matrix product), and
+then, pixel by pixel, by cubic Hermite polynomials in k*.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def row_tables(table: SpectrumTable, tau: Array) -> tuple[Array, Array, Array, A
         tau: ``(n_nodes, n_rows)``.
 
     Returns:
-        ln U, and its derivative on every COARSE-th grid point, ``(n_nodes, n_rows, 2 n_grid)``; the grid's first point and
-        inverse step, ``(n_nodes, n_rows)``.
+        ln U, and its derivative on every COARSE-th grid point, ``(n_nodes, n_rows, 2 n_grid)``; the grid's first point
+        and inverse step, ``(n_nodes, n_rows)``.
     """
     n_levels = table.values.shape[0]
     place = (tau - table.lowest) / _LEVEL

@@ -25,7 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CentroidNoise", "NoiseStatistics", "Population", "first_noise", "learn_noise", "spread_curvature", "spreads"]
+__all__ = [
+    "CentroidNoise",
+    "NoiseStatistics",
+    "Population",
+    "first_noise",
+    "learn_noise",
+    "spread_curvature",
+    "spreads",
+]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
