@@ -72,7 +72,12 @@ def results_list() -> str:
 def from_readme(name: str) -> str:
     """What stands in README.md between the comments ``figures:NAME`` and ``/figures:NAME``."""
     text = README.read_text(encoding="utf-8")
-    return text.split(f"<!-- figures:{name} -->")[1].split(f"<!-- /figures:{name} -->")[0].strip()
+    return (
+        text.split(f"<!-- figures:{name} -->")[1]
+        .split(f"<!-- /figures:{name} -->")[0]
+        .strip()
+        .replace("(benchmarks/results/", "(benchmarks/")
+    )
 
 
 def commands_text() -> str:
