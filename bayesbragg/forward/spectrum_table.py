@@ -7,8 +7,8 @@ a few cells per block. So what all pixels of a box see is one function of k* alo
 
     U(k*; tau) = sum_i w_i exp(-(k_i - k*)^2 / (2 s^2)),   s = k* exp(tau / 2) / k_mid,   tau = ln(k_mid^2 v / l^2),
 
-seen at tau + w, w = ln(1 + e), as exp(ln U + w d ln U/dtau): exact where the spectrum is smooth and a wider window sees
-that much more, and where it has ended; of first order in w between.
+seen at tau + w, w = ln(1 + e), as exp(ln U + w/2 + (d ln U/dtau - 1/2) (1 - exp(-w))): exact where the spectrum is
+smooth, so that a wider window sees that much more, and where it has ended, so that ln U is a parabola.
 
 ln U is kept, not U: a dark pixel with little noise of its own needs its few photons to a small part of themselves, and
 the logarithm of what lies beyond the end of a spectrum is nearly a parabola. It is smooth in tau: it stands at
@@ -201,25 +201,28 @@ def through_table(miss: Array, x: Array, tau: Array, wider: Array, tables: tuple
     Args:
         miss, x: exponent and k* relative to the table's middle, ``(n_rows, n_pixels)``.
         tau: ``(n_rows,)``; the value is in the tables already, this argument carries the derivative.
-        wider: by how much more the logarithm of the squared width is at a pixel, a small number,
+        wider: by how much more the logarithm of the squared width is at a pixel, not negative,
             ``(n_rows, n_pixels)``.
         tables: those of the rows, from `row_tables` at this tau; constants as far as derivatives are concerned.
     """
     value, derivative, first, inverse_step = tables
-    in_tau = _look_up(derivative, first, inverse_step / COARSE, x, _hermite)
-    return jnp.exp(_look_up(value, first, inverse_step, x, _hermite) + wider * in_tau - miss)
+    rough = _look_up(derivative, first, inverse_step / COARSE, x, _hermite) - 0.5
+    seen = _look_up(value, first, inverse_step, x, _hermite)
+    return jnp.exp(seen + 0.5 * wider + rough * (1.0 - jnp.exp(-wider)) - miss)
 
 
 @partial(through_table.defjvp, symbolic_zeros=True)
 def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
     miss, x, _, wider, (value, derivative, first, inverse_step) = primals
-    in_tau = _look_up(derivative, first, inverse_step / COARSE, x, _hermite)
+    rough = _look_up(derivative, first, inverse_step / COARSE, x, _hermite) - 0.5
     seen = _look_up(value, first, inverse_step, x, _hermite)
-    total = _keep(jnp.exp(seen + wider * in_tau - miss), WINDOW_NAME)
+    left = jnp.exp(-wider)
+    total = _keep(jnp.exp(seen + 0.5 * wider + rough * (1.0 - left) - miss), WINDOW_NAME)
     slope = _look_up(value, first, inverse_step, x, _slopes)
     bend = _look_up(derivative, first, inverse_step / COARSE, x, _slopes) / COARSE
-    along = total * (slope + wider * bend) * inverse_step[..., None]
-    wide = _keep(total * in_tau, WINDOW_NAME)
+    along = total * (slope + (1.0 - left) * bend) * inverse_step[..., None]
+    # The second derivative in tau is 0 or -rough in the two limits; either way this is the slope at tau + w.
+    wide = _keep(total * (0.5 + left * rough), WINDOW_NAME)
     tangent = jnp.zeros_like(total)
     d_miss, d_x, d_tau, d_wider = tangents[:4]
     if not isinstance(d_miss, SymbolicZero):
@@ -227,7 +230,6 @@ def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
     if not isinstance(d_x, SymbolicZero):
         tangent = tangent + _keep(along, WINDOW_NAME) * d_x
     if not isinstance(d_tau, SymbolicZero):
-        # Without w d2 ln U/dtau2, which is 0 for a smooth spectrum.
         tangent = tangent + wide * d_tau[..., None]
     if not isinstance(d_wider, SymbolicZero):
         tangent = tangent + wide * d_wider
