@@ -26,7 +26,7 @@ CASES = ["01", "02a", "02d", "03", "04b", "05", "08", "09", "10c", "10f", "12a",
 def test_golden_photons(case: str) -> None:
     g = load_golden(case)
     parameters, scene, options, shot = golden_setup(g)
-    # Channel by channel, and merged: more than a few are looked up in a table, of first order in the width.
+    # Channel by channel, and merged: more than a few are looked up in a table.
     for merge, limit in ((False, 1e-8), (True, 2e-6)):
         closed = prepare_closed(parameters, scene, options, merge=merge)
         photons = np.asarray(closed_photons(parameters, closed, options))[shot.valid]
