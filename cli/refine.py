@@ -33,7 +33,7 @@ from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
     from bayesbragg.io.phil import ResolvedParameters
-    from bayesbragg.pipeline.run import Outcome
+    from bayesbragg.pipeline.outcomes import Outcome
     from bayesbragg.pipeline.shot_files import ShotFiles
 
 __all__ = ["add_arguments", "reference_geometry", "run", "set_up_folder", "sort_words"]

@@ -82,8 +82,8 @@ def table_widths(
     reflexes: Reflexes,
     beam: BeamSpread | None,
     lacking: float,
-) -> tuple[float, float, float]:
-    """Standard deviations in 1/lambda of the narrowest and widest window, and the largest v / l^2."""
+) -> tuple[float, float]:
+    """Standard deviations in 1/lambda of the narrowest and widest window."""
     low, high = (float(a) for a in _variance_range(parameters, scene, one_gaussian(options), reflexes, beam, lacking))
     live = np.asarray(scene.channels.strength) > 0
     k = 1.0 / np.asarray(scene.channels.wavelengths_A)[live]
@@ -91,7 +91,7 @@ def table_widths(
     # The factor between windows in 1/lambda' and 1/lambda (`bayesbragg.forward.closed`).
     offset, scale = float(np.asarray(parameters.spectrum.offset_A)), float(np.asarray(parameters.spectrum.scale))
     middle = middle / (1.0 - offset * middle / (scale + offset * middle))
-    return middle * math.sqrt(low), middle * math.sqrt(high), high
+    return middle * math.sqrt(low), middle * math.sqrt(high)
 
 
 @partial(jax.jit, static_argnames="options")

@@ -23,6 +23,7 @@ __all__ = [
     "cell_fits",
     "cell_misfit",
     "crystal_system",
+    "laue_rotations",
     "lookup_space_group",
     "space_group_from_hall",
     "space_group_from_symbol",
@@ -207,3 +208,11 @@ def cell_misfit(cell: npt.ArrayLike, number: int, tolerance: float = 0.01) -> st
 def cell_fits(cell: npt.ArrayLike, number: int, tolerance: float = 0.01) -> bool:
     """Whether a cell keeps what its space group asks; see `cell_misfit` for the arguments."""
     return cell_misfit(cell, number, tolerance) is None
+
+
+def laue_rotations(number: int) -> FloatArray:
+    """Proper rotations of a space group's Laue group acting on Miller indices, ``(n, 3, 3)``."""
+    operators = lookup_space_group(number).rotations
+    proper = np.where(np.linalg.det(operators)[:, None, None] < 0, -operators, operators)
+    # h' = h R for row vectors is R^T acting on columns.
+    return np.asarray(np.unique(np.rint(proper).transpose(0, 2, 1), axis=0), dtype=np.float64)

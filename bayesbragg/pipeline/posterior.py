@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bayesbragg.io.symmetry import laue_rotations
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.pipeline.load import load_factors
 from bayesbragg.pipeline.refine import Prepared, around, fit_prepared, prepare
 from bayesbragg.pipeline.results import parameters_from_row
-from bayesbragg.pipeline.run import laue_rotations
 from bayesbragg.pipeline.settings import RefineSettings
 from bayesbragg.pipeline.still import Still
 

@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from bayesbragg.forward import Parameters
 from bayesbragg.inference.map import fit_many
-from bayesbragg.io.symmetry import lookup_space_group
+from bayesbragg.io.symmetry import laue_rotations
 from bayesbragg.model import StructureFactors
-from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit
 from bayesbragg.pipeline.device import choose_device, forget_programs, remember_programs
 from bayesbragg.pipeline.error_bars import error_columns
 from bayesbragg.pipeline.load import StillSource, find_stills, load_factors
+from bayesbragg.pipeline.outcomes import ERROR, EXISTING, Outcome, failure
 from bayesbragg.pipeline.overlap import ahead
 from bayesbragg.pipeline.refine import Prepared, Refined, fit_options, prepare, refine_prepared
 from bayesbragg.pipeline.results import parameters_from_row
@@ -40,8 +40,6 @@ __all__ = ["Job", "Outcome", "run_shots"]
 FloatArray = npt.NDArray[np.float64]
 
 log = logging.getLogger(__name__)
-
-BAD_INPUT, ERROR, EXISTING = "bad input", "error", "existing"
 
 
 @dataclass(frozen=True)
@@ -69,36 +67,6 @@ class Job:
     reference_beam: Path | None = None
     keep_existing: bool = False
     batch: int = 1
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one shot went.
-
-    Attributes:
-        tag: the shot.
-        status: of the fit, or ``bad input``, ``error`` or ``existing``.
-        reason: one line.
-        rows: its rows of the table; none if it failed.
-        seconds: wall time with reading and writing.
-        bad_input: the reason is the input, not the program.
-    """
-
-    tag: str
-    status: str
-    reason: str
-    rows: tuple[dict[str, Any], ...] = ()
-    seconds: float = 0.0
-    bad_input: bool = False
-
-    @property
-    def done(self) -> bool:
-        """Whether the shot was fitted in this run."""
-        return bool(self.rows)
-
-    @property
-    def failed(self) -> bool:
-        return self.status in (BAD_INPUT, ERROR)
 
 
 def run_shots(job: Job, shots: Sequence[ShotFiles], n_processes: int = 1) -> Generator[Outcome, None, None]:
@@ -157,7 +125,7 @@ def _sources(job: Job, shots: Sequence[ShotFiles]) -> Iterator[tuple[ShotFiles, 
                 files, job.settings, reference_geometry=job.reference_geometry, reference_beam=job.reference_beam
             )
         except Exception as error:
-            yield files, _failure(files.name, files, error, clock)
+            yield files, failure(files.name, files, error, clock)
             continue
         for source in sources:
             if job.keep_existing and is_written(job.folder, source.tag):
@@ -183,7 +151,7 @@ def _make_ready(job: Job, entry: tuple[ShotFiles, StillSource | Outcome]) -> _Re
         return _Ready(prepared, factors, rotations, start is not None, time.perf_counter() - clock)
     except Exception as error:
         forget(job.folder, source.tag)
-        return _failure(source.tag, files, error, clock)
+        return failure(source.tag, files, error, clock)
 
 
 def _start(job: Job, source: StillSource, still: Still) -> Parameters | None:
@@ -243,7 +211,7 @@ def _fit(job: Job, files: ShotFiles, ready: _Ready, fit: Fit | None = None) -> _
                                   laue_rotations=ready.rotations, fit=fit)  # fmt: skip
     except Exception as error:
         forget(job.folder, tag)
-        return files, _failure(tag, files, error, clock), ready.seconds
+        return files, failure(tag, files, error, clock), ready.seconds
     return files, refined, ready.seconds + time.perf_counter() - clock
 
 
@@ -260,35 +228,9 @@ def _write(job: Job, fitted: _Fitted) -> Outcome:
         _log(refined)
     except Exception as error:
         forget(job.folder, tag)
-        return _failure(tag, files, error, clock)
+        return failure(tag, files, error, clock)
     fit = refined.fit
     return Outcome(tag, fit.status.value, fit.reason, tuple(written), seconds + time.perf_counter() - clock)
-
-
-def laue_rotations(number: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Proper rotations of a space group's Laue group acting on Miller indices, ``(n, 3, 3)``."""
-    operators = lookup_space_group(number).rotations
-    proper = np.where(np.linalg.det(operators)[:, None, None] < 0, -operators, operators)
-    # h' = h R for row vectors is R^T acting on columns.
-    return np.asarray(np.unique(np.rint(proper).transpose(0, 2, 1), axis=0), dtype=np.float64)
-
-
-def _failure(tag: str, files: ShotFiles, error: Exception, clock: float) -> Outcome:
-    bad = isinstance(error, InputError)
-    reason = " ".join(str(error).split())
-    if not bad:
-        reason = f"{type(error).__name__}: {reason}"
-    log.debug("%s: %s", tag, "bad input" if bad else "failed", exc_info=error)
-    # A message of the numerical rooms knows its shot at most by its tag.
-    if "/" not in reason.split(": ", 1)[0] and not _names(reason, files):
-        reason = f"{files.experiments}: {reason.removeprefix(f'{tag}: ')}"
-    return replace(
-        Outcome(tag, BAD_INPUT if bad else ERROR, reason), seconds=time.perf_counter() - clock, bad_input=bad
-    )
-
-
-def _names(reason: str, files: ShotFiles) -> bool:
-    return any(str(path) in reason for path in (files.experiments, files.reflections, files.spectrum) if path)
 
 
 def _log(refined: Refined) -> None:

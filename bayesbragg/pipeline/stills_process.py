@@ -14,6 +14,7 @@ import numpy as np
 from bayesbragg.io.images import read_image
 from bayesbragg.io.masks import read_mask
 from bayesbragg.io.matching import ImageGroup
+from bayesbragg.io.symmetry import laue_rotations
 from bayesbragg.model import Experiment, Reflections
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import FitStatus
@@ -21,7 +22,6 @@ from bayesbragg.pipeline.integrate_still import IntegratedStill, integrate_still
 from bayesbragg.pipeline.load import assemble_still, load_factors
 from bayesbragg.pipeline.refine import Refined, refine_still
 from bayesbragg.pipeline.results import refined_experiments, refined_reflections
-from bayesbragg.pipeline.run import laue_rotations
 from bayesbragg.pipeline.shot_files import ShotFiles
 from bayesbragg.pipeline.still import Still
 from bayesbragg.pipeline.still_prediction import model_from_indexing, model_of_refined

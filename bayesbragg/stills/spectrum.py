@@ -42,6 +42,8 @@ def downsample_spectrum(
     Raises:
         InputError: settings that this spectrum cannot meet.
     """
+    from scipy import signal  # only now: it takes half a second to import
+
     if not 0 < filt_freq < 1 or filt_order < 1 or tail < 1 or not delta_en > 0:
         raise InputError(
             f"down-sampling: filt_freq = {filt_freq} (0 to 1), filt_order = {filt_order} (at least 1), "
@@ -57,8 +59,6 @@ def downsample_spectrum(
     ends = np.r_[0:tail, -tail:0] if 2 * tail <= len(energies) else np.arange(len(energies))
     middle = energies.mean()
     baseline = np.polyval(np.polyfit(energies[ends] - middle, photons[ends], 1), energies - middle)
-    from scipy import signal  # only now: it takes half a second to import
-
     smooth = signal.filtfilt(*signal.butter(filt_order, filt_freq, "low"), photons - baseline)
     # The last bin takes its upper edge in; what lies above it belongs to no bin.
     index = np.searchsorted(edges, energies, side="right") - 1

@@ -22,7 +22,8 @@ from bayesbragg.io.tables import read_table
 from bayesbragg.pipeline import run as run_module
 from bayesbragg.pipeline.columns import COLUMNS
 from bayesbragg.pipeline.from_phil import settings_from_phil
-from bayesbragg.pipeline.run import Job, Outcome, prepare_worker
+from bayesbragg.pipeline.outcomes import Outcome
+from bayesbragg.pipeline.run import Job, prepare_worker
 from bayesbragg.pipeline.shot_files import ShotFiles, pair_files
 from bayesbragg.pipeline.workers import share_out
 
