@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from bayesbragg.forward.closed import ClosedScene, closed_photons, lacking_varia
 from bayesbragg.forward.exact import expected_photons
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.quick_jit import quick_jit
 from bayesbragg.forward.scene import Scene
 from bayesbragg.forward.spread import shape_reflexes
 
@@ -112,7 +112,7 @@ def _in_double(scene: Scene) -> Scene:
     return replace(scene, boxes=replace(boxes, fast_px=fast, slow_px=slow))
 
 
-@partial(jax.jit, static_argnames="options")
+@partial(quick_jit, static_argnames="options")
 def _unseen(parameters: Parameters, closed: ClosedScene, options: Options) -> tuple[Array, Array]:
     """Shares of a spot's light that no finer closed form can judge.
 

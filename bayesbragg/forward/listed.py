@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from bayesbragg.forward.geometry import directions, move_boxes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.pixels import real_space_vectors
+from bayesbragg.forward.quick_jit import quick_jit
 from bayesbragg.forward.rays import coefficients, pixel_tilts, windows
 from bayesbragg.forward.resolution import covariance_of, one_gaussian
 from bayesbragg.forward.scene import Scene
@@ -146,7 +146,7 @@ def narrowest_window(parameters: Parameters, scene: Scene, options: Options, ref
     return math.sqrt(0.5 / float(sharpness))
 
 
-@partial(jax.jit, static_argnames="options")
+@partial(quick_jit, static_argnames="options")
 def _index_reach(
     parameters: Parameters, scene: Scene, options: Options, angle: float, relative: float, beam: BeamSpread | None
 ) -> tuple[Array, Array, Array]:
@@ -186,7 +186,7 @@ def _rays(parameters: Parameters, scene: Scene) -> tuple[Any, Array, Array]:
     return moved, u, ends
 
 
-@partial(jax.jit, static_argnames="options")
+@partial(quick_jit, static_argnames="options")
 def _exponents(
     parameters: Parameters,
     scene: Scene,

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,6 +14,7 @@ from bayesbragg.forward.beam_spread import BeamSpread, blur_covariance
 from bayesbragg.forward.geometry import move_boxes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.quick_jit import quick_jit
 from bayesbragg.forward.scene import Scene
 from bayesbragg.forward.spread import Reflexes, Shapes, mixture_size, shape_reflexes
 
@@ -55,7 +55,7 @@ def enough_subpixels(parameters: Parameters, scene: Scene, options: Options, ref
     return 1 + int(np.argmax(error <= SUBPIXEL_ERROR))
 
 
-@partial(jax.jit, static_argnames="options")
+@partial(quick_jit, static_argnames="options")
 def _block_widths(parameters: Parameters, scene: Scene, options: Options, reflexes: Reflexes) -> tuple[Array, Array]:
     """Narrowest standard deviation of blocks without spread: as an angle across q0, and on the detector, in pixels."""
     mosaic = parameters.mosaic
@@ -94,7 +94,7 @@ def table_widths(
     return middle * math.sqrt(low), middle * math.sqrt(high)
 
 
-@partial(jax.jit, static_argnames="options")
+@partial(quick_jit, static_argnames="options")
 def _variance_range(
     parameters: Parameters,
     scene: Scene,

@@ -22,6 +22,7 @@ from bayesbragg.forward.mosaic import MosaicSamples, sample_axes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.psf import PointSpread
+from bayesbragg.forward.quick_jit import quick_jit
 from bayesbragg.forward.rotations import cell_matrix, misorientation
 from bayesbragg.model import Beam, Crystal, Detector, Shot, Spectrum, StructureFactors
 
@@ -212,7 +213,7 @@ def _range_of(parameters: Parameters, scene: Scene) -> tuple[npt.NDArray[np.floa
     return np.asarray(low), np.asarray(high)
 
 
-@jax.jit
+@quick_jit
 def _index_range(
     parameters: Parameters, boxes: BoxGeometry, k: Array, channels: Channels, lattices: Lattices
 ) -> tuple[Array, Array]:

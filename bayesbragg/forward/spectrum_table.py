@@ -99,7 +99,7 @@ def build_table(
     half = 0.5 * (high - low) + 2.0 * REACH * least * high / middle
     # And few sizes of tables.
     needed = float(np.max(2.0 * half / (STEP * least)))
-    coarse = 1 << max(6, math.ceil(math.log2(needed)) - 2)
+    coarse = 1 << max(8, math.ceil(math.log2(needed)) - 2)
     n_grid = math.ceil(needed / coarse) * coarse + 1
     if n_grid > LARGEST:
         return None

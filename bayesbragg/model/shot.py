@@ -17,14 +17,14 @@ BoolArray = npt.NDArray[np.bool_]
 def bucket_size(n: int) -> int:
     """The number of boxes that n boxes are padded to, so that shots share a few compiled programs.
 
-    8, 16, 32, 64, then 96, 128, 192, 256, 384, 512 and so on, two sizes to a factor of two: above 64 at most a third
-    is padding, and a run over stills of one kind compiles its programs two or three times.
+    8, 16, 32, 64, 128, then 192, 256, 384, 512 and so on, two sizes to a factor of two: above 128 at most a third is
+    padding, and a run over stills of one kind compiles its programs two or three times.
     """
     size = 8
     while size < n:
         size *= 2
     between = size * 3 // 4
-    return between if size > 64 and n <= between else size
+    return between if size > 128 and n <= between else size
 
 
 @dataclass(frozen=True, eq=False)

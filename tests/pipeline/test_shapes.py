@@ -15,7 +15,7 @@ def test_few_buckets_of_boxes() -> None:
     for n in range(1, 3000):
         size = bucket_size(n)
         assert size >= n
-        assert size < (2 * n if n <= 64 else 1.5 * n) or size == 8
+        assert size < (2 * n if n <= 128 else 1.5 * n) or size == 8
         assert bucket_size(size) == size
 
 
