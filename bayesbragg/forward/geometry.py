@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from bayesbragg.forward.parameters import PanelParameters
 from bayesbragg.forward.rotations import axis_rotation
+from bayesbragg.forward.small import cross
 
 __all__ = [
     "BoxGeometry",
@@ -86,17 +87,14 @@ class MovedBoxes:
 def move_boxes(boxes: BoxGeometry, panels: PanelParameters) -> MovedBoxes:
     """Apply group rotations (about each panel's own axes, S first), group shifts and the distance shift."""
     angle = panels.rotation_rad[boxes.group]
-    turn = (
-        axis_rotation(boxes.normal, angle[:, 0])
-        @ axis_rotation(boxes.fast, angle[:, 1])
-        @ axis_rotation(boxes.slow, angle[:, 2])
-    )
+    turns = axis_rotation(jnp.stack([boxes.normal, boxes.fast, boxes.slow], axis=1), angle)
+    turn = turns[:, 0] @ turns[:, 1] @ turns[:, 2]
     fast = jnp.einsum("bij,bj->bi", turn, boxes.fast)
     slow = jnp.einsum("bij,bj->bi", turn, boxes.slow)
     shift = panels.translation_m[boxes.group] + panels.detz_m * jnp.array([0.0, 0.0, 1.0])
     arm = boxes.origin_m - boxes.reference_m
     origin = boxes.reference_m + jnp.einsum("bij,bj->bi", turn, arm) + shift
-    normal = boxes.normal_sign * jnp.cross(fast, slow)
+    normal = boxes.normal_sign * cross(fast, slow)
     normal = normal / jnp.linalg.norm(normal, axis=-1, keepdims=True)
     fast_m, slow_m = fast * boxes.pixel_m[:, :1], slow * boxes.pixel_m[:, 1:]
     position = origin + boxes.centre_px[:, :1] * fast_m + boxes.centre_px[:, 1:] * slow_m
@@ -184,9 +182,9 @@ def polarization(moved: MovedBoxes, point: Directions, k: Array, normal: Array, 
 
     With e and b the unit vectors across the beam, sin^2(2 theta) cos(2 psi) = (u.e)^2 - (u.b)^2: no angle is needed.
     """
-    e = jnp.cross(k, normal)
+    e = cross(k, normal)
     e = e / jnp.linalg.norm(e)
-    b = jnp.cross(e, k)
+    b = cross(e, k)
     u = full_direction(moved, point)
     dtype = u[0].dtype
     u_k, u_b, u_e = (sum(u[i] * v[i].astype(dtype) for i in range(3)) for v in (k, b, e))

@@ -24,11 +24,8 @@ MOTION_UNITS = ("radian", "radian", "radian", "metre", "metre", "metre")
 
 def group_rotation(axes: Array, angles: Array) -> Array:
     """R = R_n(O) R_f(F) R_s(S) about the rows of ``axes`` ``(..., 3, 3)`` by ``angles`` ``(..., 3)`` (PHYSICS 1.1)."""
-    return (
-        axis_rotation(axes[..., 0, :], angles[..., 0])
-        @ axis_rotation(axes[..., 1, :], angles[..., 1])
-        @ axis_rotation(axes[..., 2, :], angles[..., 2])
-    )
+    turns = axis_rotation(axes, angles)
+    return turns[..., 0, :, :] @ turns[..., 1, :, :] @ turns[..., 2, :, :]
 
 
 def move_rigidly(boxes: BoxGeometry, axes: Array, motion: Array) -> BoxGeometry:

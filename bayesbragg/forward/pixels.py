@@ -30,6 +30,7 @@ from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.psf import blur
 from bayesbragg.forward.rotations import cell_matrix, misorientation
 from bayesbragg.forward.scene import Scene
+from bayesbragg.forward.small import determinant
 
 __all__ = ["FUDGE", "block_heights", "fold_pixels", "real_space_vectors"]
 
@@ -50,7 +51,7 @@ def block_heights(parameters: Parameters, options: Options) -> tuple[Array, Arra
     blocks = block_matrix(parameters.mosaic.n_abc, parameters.mosaic.n_def)
     height = parameters.scale.G
     if options.block_scale:
-        height = height * jnp.linalg.det(blocks) ** 2
+        height = height * determinant(blocks) ** 2
     return blocks, height
 
 

@@ -27,8 +27,12 @@ SUBPIXEL_ERROR = 3e-4
 
 
 def one_gaussian(options: Options) -> Options:
-    """Options whose spread is one Gaussian that is at least as wide."""
-    return replace(options, spread="gaussian_isotropic") if options.spread == "isotropic" else options
+    """Options whose spread is one Gaussian that is at least as wide.
+
+    How finely it is summed does not matter to shapes: left out, so that all choices share their programs.
+    """
+    spread = "gaussian_isotropic" if options.spread == "isotropic" else options.spread
+    return replace(options, spread=spread, oversample=1, mosaic_nodes=0)
 
 
 def rule_size(parameters: Parameters, scene: Scene, options: Options, reflexes: Reflexes) -> int:

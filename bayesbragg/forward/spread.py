@@ -30,6 +30,7 @@ from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.pixels import FUDGE, block_heights, real_space_vectors
 from bayesbragg.forward.scene import Scene
+from bayesbragg.forward.small import cross, determinant
 
 __all__ = ["Reflexes", "Shapes", "mixture_rule", "mixture_size", "shape_reflexes"]
 
@@ -91,9 +92,9 @@ def _frames(q0: Array) -> tuple[Array, Array]:
     along = q0 / length[:, None]
     # The lab axis that is least along q0; any will do, and it must not jump while a derivative is taken.
     axis = jnp.eye(3)[jnp.argmin(jnp.abs(jax.lax.stop_gradient(along)), axis=-1)]
-    first = jnp.cross(along, axis)
+    first = cross(along, axis)
     first = first / jnp.linalg.norm(first, axis=-1, keepdims=True)
-    return length, jnp.stack([along, first, jnp.cross(along, first)], axis=1)
+    return length, jnp.stack([along, first, cross(along, first)], axis=1)
 
 
 def mixture_size(ratio: float) -> int:
@@ -161,7 +162,7 @@ def shape_reflexes(
     length, frame = _frames(q0)
     spread = frame @ root[reflexes.lattice]
     C = spread @ spread.swapaxes(-1, -2)
-    own = jnp.linalg.det(C)
+    own = determinant(C)
     if blur is not None:
         C = C + frame @ blur() @ frame.swapaxes(-1, -2)
     extra = jnp.stack([jnp.asarray(relative), jnp.asarray(angle), jnp.asarray(angle)]) ** 2
@@ -194,5 +195,5 @@ def shape_reflexes(
         lean=lean,
         stiffness=stiffness,
         variance=variance,
-        weight=share * jnp.sqrt((own if blur is not None else jnp.linalg.det(C)) / (wide_area * variance)),
+        weight=share * jnp.sqrt((own if blur is not None else determinant(C)) / (wide_area * variance)),
     )

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from bayesbragg.inference.lm import near_bound, values_slope_bend, whitened
 from bayesbragg.inference.search import Ending, MapOptions, Search, ending
@@ -74,6 +73,9 @@ def _bending(layout: Any, x: FloatArray, gradient: FloatArray) -> FloatArray:
 
 def _one_round(search: Search, to_x: FloatArray, distance: float, options: MapOptions) -> None:
     """L-BFGS-B from the best point, in u with x = x0 + to_x u."""
+    # scipy.optimize takes half a second to import; second-order searches do not need it.
+    from scipy.optimize import minimize
+
     origin = search.x.copy()
 
     def function(u: FloatArray) -> tuple[float, FloatArray]:

@@ -6,18 +6,18 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesbragg.inference.laplace import LaplaceOptions, laplace, target_of_fit
-from bayesbragg.inference.nuts import NutsOptions, nuts
-from bayesbragg.inference.unbounded import Target
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
 from bayesbragg.pipeline.refine import Refined
 from bayesbragg.pipeline.settings import PosteriorSettings, RefineSettings
 from bayesbragg.priors import CellConstraint
+
+if TYPE_CHECKING:
+    from bayesbragg.inference.unbounded import Target
 
 __all__ = ["NOT_CHECKED", "error_columns", "posterior_columns", "sample", "sd_columns"]
 
@@ -61,6 +61,8 @@ def error_columns(refined: Refined, settings: RefineSettings, folder: Path) -> l
         sds = dict(zip(names, refined.fit.standard_errors.tolist(), strict=True))
         near = f" ({', '.join(refined.fit.at_bound)} at a bound)" if refined.fit.at_bound else ""
         return [_columns(sds, constraint, i, "laplace", NOT_CHECKED + near) for i in lattices]
+    from bayesbragg.inference.laplace import target_of_fit
+
     tag = refined.prepared.still.tag
     try:
         target = target_of_fit(refined.prepared.density, refined.fit)
@@ -81,6 +83,10 @@ def sample(
     Args:
         report: told of the progress of NUTS.
     """
+    # NumPyro and scipy.stats take a second to import; runs without sampling do not need them.
+    from bayesbragg.inference.laplace import LaplaceOptions, laplace
+    from bayesbragg.inference.nuts import NutsOptions, nuts
+
     draws = how.draws or USUAL_DRAWS["nuts" if how.inference == "nuts" else "laplace"]
     if how.inference != "nuts":
         return laplace(target, LaplaceOptions(n_draws=draws, exact_hessian=how.exact_hessian), seed=seed)
