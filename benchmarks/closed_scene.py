@@ -25,11 +25,13 @@ def make_scene(
     n_mosaic: int = 1,
     seed: int = 0,
     margin: int = 1,
+    side: int = 12,
     **options: Any,
 ) -> tuple[Parameters, Scene, Options]:
     """Parameters, scene and options; boxes lie on predicted reflections, without regard to overlap.
 
     Args:
+        side: pixels along a side of a box.
         fwhm_eV: width of the spectrum; its channels span three times that.
         options: fields of `Options`.
     """
@@ -37,7 +39,7 @@ def make_scene(
     switches = Options(**options)
     parameters = Parameters.start(CELL, n_abc=blocks, eta_deg=eta_deg, G=600.0)
     found = predict(e.crystal, e.beam, e.spectrum, e.detector, d_min=2.6, n_abc=blocks, eta_deg=eta_deg, widths=1.5)
-    shot = blank_shot(found, e.detector, n_boxes=n_boxes, side=12)
+    shot = blank_shot(found, e.detector, n_boxes=n_boxes, side=side)
     scene = build_scene(
         e.detector, e.beam, e.spectrum, [e.crystal], shot, e.factors, parameters, switches, n_mosaic=n_mosaic,
         margin=margin,

@@ -1,10 +1,11 @@
-"""Pictures of the documentation from the tables in benchmarks/results: docs/images/speed.svg and pulls.svg.
+"""Pictures of docs/images from the tables in benchmarks/results: speed.svg, bench.svg and pulls.svg.
 
 python benchmarks/plots.py
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,29 +38,72 @@ def tables(name: str) -> list[list[dict[str, str]]]:
 
 def speed() -> Path:
     """Seconds of a fit, classic against ours, one dot for each shot."""
-    rows = next(table for table in tables("speed.md") if "classic_s" in table[0])
-    ours, classic = (np.array([float(row[name]) for row in rows]) for name in ("all_s", "classic_s"))
+    rows = next(table for table in tables("second_order.md") if "classic, s" in table[0])
+    ours, classic = (np.array([float(row[name]) for row in rows]) for name in ("all, s", "classic, s"))
     figure = Figure(figsize=(6.4, 3.6), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    low, high = 0.3, 400.0
-    for ratio in (1, 10, 100):
+    low, high = 0.1, 400.0
+    for ratio in (10, 100, 1000):
         axes.plot([low, high], [low * ratio, high * ratio], color="#c5ccd0", linewidth=0.8, zorder=1)
-        text = "as fast" if ratio == 1 else f"{ratio} times faster"
-        x = 2.6 if ratio < 100 else 2.0
+        text = f"{ratio} times faster"
+        x = {10: 2.0, 100: 1.5, 1000: 0.22}[ratio]
         axes.annotate(text, (x, x * ratio * 1.15), fontsize=8, color="#6b767d", rotation=23, ha="center")
     for run, colour in zip(("procPoly", "procBad"), RUN_COLOURS, strict=False):
         of_run = np.array([row["shot"].startswith(run) for row in rows])
         label = {"procPoly": "true geometry", "procBad": "faulty geometry"}[run]
         axes.scatter(ours[of_run], classic[of_run], s=26, color=colour, label=label, zorder=3, linewidths=0)
-    axes.set(xscale="log", yscale="log", xlim=(low, 5.0), ylim=(1.0, high))
-    axes.set_xticks([0.3, 1.0, 3.0], ["0.3", "1", "3"])
-    axes.set_yticks([1.0, 10.0, 100.0], ["1", "10", "100"])
+    axes.set(xscale="log", yscale="log", xlim=(low, 3.0), ylim=(10.0, high))
+    axes.set_xticks([0.1, 0.3, 1.0, 3.0], ["0.1", "0.3", "1", "3"])
+    axes.set_yticks([10.0, 100.0], ["10", "100"])
     axes.minorticks_off()
     axes.set_xlabel("bayesbragg, to convergence (s)")
     axes.set_ylabel("classic, 60 or 120 iterations (s)")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     quiet(axes)
     return save(figure, IMAGES / "speed.svg")
+
+
+SIZES = {"pixels": "pixels", "channels": "channels", "subpixels": "subpixels in a pixel", "shots": "shots in a program"}
+
+
+def bench() -> Path:
+    """Milliseconds of a value and gradient against each size, closed form and exact sum; fits over processes."""
+    rows = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))["rows"]
+    figure = Figure(figsize=(8.4, 5.2), layout="constrained", facecolor="white")
+    grid = figure.subplots(2, 3).ravel()
+    for k, form in enumerate(("closed", "exact")):
+        look = {"color": RUN_COLOURS[k], "marker": "os"[k], "markersize": 4, "linewidth": 1.2}
+        look["label"] = {"closed": "closed form", "exact": "exact sum"}[form]
+        base = next(row for row in rows if row["group"] == f"{form}: boxes" and row["name"] == "100 boxes")
+        for axes, (name, label) in zip(grid, SIZES.items(), strict=False):
+            groups = ("boxes", "pixels") if name == "pixels" else (name,)
+            points = [(size_of(name, r), r["gradient_ms"]) for r in rows
+                      if r["group"] in [f"{form}: {group}" for group in groups] and "gradient_ms" in r]  # fmt: skip
+            first = {"pixels": None, "channels": 30, "subpixels": 1, "shots": 1}[name]
+            points += [] if first is None else [(first, base["gradient_ms"])]
+            axes.plot(*np.array(sorted(points)).T, **look)
+            axes.set(xscale="log", yscale="log", xlabel=label)
+        mosaic = [r for r in rows if r["group"] == f"{form}: mosaic" and "gradient_ms" in r]
+        points = sorted([(1, base["gradient_ms"]), *((r["size"], r["gradient_ms"]) for r in mosaic)])
+        grid[4].plot(*np.array(points).T, **look)
+    grid[4].set(xscale="log", yscale="log", xlabel="mosaic samples (closed: the same spread)")
+    for k, kind in enumerate(("strong", "weak")):
+        found = [(r["size"], r["fits_per_s"]) for r in rows if r["group"] == f"{kind} scaling" and "fits_per_s" in r]
+        grid[5].plot(*np.array(found).T, color=RUN_COLOURS[k + 2], marker="o", markersize=4, label=kind)
+    grid[5].set(xlabel="processes of one thread", ylabel="fits per second", ylim=(0.0, None))
+    grid[5].set_xticks([n for n, _ in found])
+    grid[5].legend(frameon=False, fontsize=8)
+    for axes in grid[:5:3]:
+        axes.set_ylabel("value and gradient (ms)")
+    grid[0].legend(frameon=False, fontsize=8)
+    for axes in grid:
+        quiet(axes)
+    return save(figure, IMAGES / "bench.svg")
+
+
+def size_of(name: str, row: dict[str, Any]) -> float:
+    """What a row is drawn against."""
+    return float(row["pixels"] if name == "pixels" else row["size"] ** 2 if name == "subpixels" else row["size"])
 
 
 def pulls() -> Path:
@@ -93,5 +137,5 @@ def pulls() -> Path:
 
 if __name__ == "__main__":
     matplotlib.rcParams["svg.hashsalt"] = "bayesbragg"
-    for picture in (speed(), pulls()):
+    for picture in (speed(), bench(), pulls()):
         print(picture)

@@ -1,11 +1,14 @@
-"""Speed and memory of the exact sum and of fits: ratios and per-unit figures for the machine that it runs on.
+"""The table of speed and memory: sums, fits, posteriors, processes, single precision, share of the machine's peaks.
 
-    python benchmarks/run.py [--write]
+    python benchmarks/run.py [--quick] [--write] [--rows FILE]
 
-Rows that need the tutorial's shots (the folder ``shared/tutorial`` beside the checkout) are left out where they are not
-there. The classic program's figures are those of the tutorial's own record: 290 ms for one value and gradient of
-14,400 pixels x 30 wavelengths x 8 parameters, and the seconds of each fit in ``classic/*/fits.json``. With ``--write``
-the table goes to ``benchmarks/results/speed.md``.
+Needs nothing but the checkout and takes a few minutes, most of them compilation; each row runs in a process of its own
+(`bench_row.py`). The device is JAX's default: on a machine with a GPU the same rows run there. Times are medians and
+least of many calls of a program that has run before; rates are those of the least. A row says how much is summed: terms
+of the exact sum (pixels x channels x mosaic samples x subpixels) or windows of the closed form (rows of pixels x
+subpixels x nodes of the spread). With ``--write`` the table goes to ``benchmarks/results/speed.md`` and ``speed.json``,
+from which ``plots.py`` draws. ``--quick`` takes one row of each kind. Finished rows are lines of FILE, and rows that
+stand there are not measured again.
 """
 
 from __future__ import annotations
@@ -16,162 +19,236 @@ import os
 import platform
 import subprocess
 import sys
-import time
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-TUTORIAL = HERE.parents[1] / "shared" / "tutorial"
-CLASSIC_VALUE_AND_GRADIENT_MS = 290.0
-REPEATS = 30
+ROW = HERE / "bench_row.py"
+THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SPREAD: dict[str, Any] = {"spread": "isotropic", "eta_deg": 0.1, "n_mosaic": 20}
+FITS = 24
+"""Fits in a measurement of scaling, for one process (weak) or for all (strong)."""
+
+Row = dict[str, Any]
 
 
-def sized_problem(n_channels: int, oversample: int = 1, n_mosaic: int = 1) -> tuple[Any, Any]:
-    """A density of 100 boxes of 144 pixels with 8 parameters, and the coordinates of its start."""
-    import numpy as np
-
-    from bayesbragg.forward import Options, Parameters, build_scene, expected_photons
-    from bayesbragg.inference.density import LogDensity
-    from bayesbragg.model.spectra import gaussian_spectrum
-    from bayesbragg.priors import Cell, CellConstraint, Fixed, Positive, Priors, Uniform, make_layout
-    from bayesbragg.stills.simulation import known_background_shot, simulate_still
-    from bayesbragg.stills.virtual import virtual_experiment
-
-    world = virtual_experiment(seed=1)
-    cell = np.array([79.1, 79.1, 38.4, *[np.pi / 2] * 3])
-    truth = Parameters.start(cell, n_abc=(13.0, 14.0, 15.0), G=300.0, eta_deg=0.02)
-    made = Options()
-    still = simulate_still(
-        truth, world.detector, world.beam, world.spectrum, [world.crystal], world.factors, made, background=1.0, seed=1
-    )
-    shot = known_background_shot(still, most=100)
-    shot = shot.select(np.arange(100) % shot.n_boxes)
-    spectrum = gaussian_spectrum(world.beam.wavelength_A, 20.0, n_channels, 2.0 * 30 / n_channels, 1e12)
-    options = Options(oversample=oversample, spread="isotropic" if n_mosaic > 1 else "none")
-    priors = Priors(
-        RotXYZ=Uniform(-0.1, 0.1),
-        cell=Cell(),
-        Nabc=(Uniform(3, 300), Uniform(3, 300), Fixed()) if n_mosaic == 1 else Uniform(3, 300),
-        G=Positive() if n_mosaic == 1 else Fixed(),
-    )
-    layout, base = make_layout(priors, truth, CellConstraint.for_space_group(96, cell))
-    scene = build_scene(world.detector, world.beam, spectrum, [world.crystal], shot, world.factors, base, options,
-                        n_mosaic=n_mosaic)  # fmt: skip
-    density = LogDensity(expected_photons, scene, options, shot, layout, base)
-    return density, layout.initial()
+def sums() -> list[tuple[str, str, Row]]:
+    """Group, name and specification of the rows of photons, values and gradients."""
+    rows: list[tuple[str, str, Row]] = []
+    for form in ("closed", "exact"):
+        sizes: dict[str, tuple[str, str, tuple[int, ...], Row]] = {
+            "boxes": ("n_boxes", "boxes", (100, 25, 400), {}),
+            "pixels": ("side", "pixels along a side of a box", (6, 24), {}),
+            "channels": ("n_channels", "channels", (100, 1000), {}),
+            "subpixels": ("oversample", "subpixels along a side", (2, 3), {}),
+            "mosaic": ("n_mosaic", "mosaic samples", (20,) if form == "closed" else (4, 20), SPREAD),
+            "shots": ("shots", "shots in a program", (4, 16), {}),
+        }
+        for group, (key, words, values, more) in sizes.items():
+            rows += [(f"{form}: {group}", f"{n} {words}", {"form": form, **more, key: n, "size": n}) for n in values]
+    large = {**SPREAD, "n_channels": 100, "oversample": 2}
+    rows += [("closed: all of it", "100 channels, 20 mosaic samples, 2 x 2 subpixels", large)]
+    rows += [("float32", f"{form}, 100 boxes", {"form": form, "precision": "float32"}) for form in ("closed", "exact")]
+    counted = {"count": True, "forward_too": False}
+    rows += [
+        ("peaks", "closed, 100 boxes", counted),
+        ("peaks", "closed, 1600 boxes", {**counted, "n_boxes": 1600}),
+        ("peaks", "exact, 100 boxes", {**counted, "form": "exact"}),
+    ]
+    return [(group, name, {"what": "sum", **spec}) for group, name, spec in rows]
 
 
-def value_and_gradient(n_channels: int) -> tuple[float, float, int]:
-    """Median and least milliseconds of a warm value and gradient, and the number of pixels."""
-    density, x = sized_problem(n_channels)
-    density.value_and_grad(x)
-    times = []
-    for _ in range(REPEATS):
-        clock = time.perf_counter()
-        density.value_and_grad(x)
-        times.append(1e3 * (time.perf_counter() - clock))
-    return sorted(times)[len(times) // 2], min(times), density.problem.pixels.counts.size
+def others() -> list[tuple[str, str, Row]]:
+    """Fits and posteriors."""
+    return [
+        ("fits", "one after the other", {"what": "fits"}),
+        ("fits", "8 in a program", {"what": "fits", "batch": 8}),
+        ("fits", "one after the other, float32", {"what": "fits", "precision": "float32"}),
+        ("posterior", "4 chains of 500 draws", {"what": "draws"}),
+    ]
 
 
-def peak_memory() -> tuple[float, float, float]:
-    """Peak resident GB and seconds of the large sum's value and gradient, in a process of its own, and GB before it."""
-    code = (
-        "import sys, time, resource; sys.path.insert(0, sys.argv[1]); from run import sized_problem\n"
-        "density, x = sized_problem(100, 2, 50)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6\n"
-        "density.value_and_grad(x)\n"
-        "clock = time.perf_counter(); density.value_and_grad(x); clock = time.perf_counter() - clock\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, clock, before)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(HERE)], capture_output=True, text=True, check=True)
-    peak, seconds, before = (float(v) for v in done.stdout.split())
-    return peak, seconds, before
+def measure(spec: Row, programs: Path) -> Row:
+    """The row of a specification; a row that fails says so and does not end the others."""
+    words = json.dumps({**spec, "programs": str(programs)})
+    done = subprocess.run([sys.executable, str(ROW), words], capture_output=True, text=True, env=_environment())
+    if done.returncode:
+        return {"failed": " ".join(done.stderr.strip().splitlines()[-1:])[:200]}
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
-def tutorial_fits(folder: str, classic: str) -> list[dict[str, Any]]:
-    """Warm fits of the shots that the classic program fitted, with its start values, planes and subpixels."""
-    import bayesbragg as bb
-    from bayesbragg.pipeline.api import structure_factors
-    from bayesbragg.pipeline.refine import refine_still
+def scaling(n: int, fits: int, programs: Path) -> Row:
+    """n processes of one thread each that fit at the same time, each ``fits`` shots."""
+    environment = _environment() | dict.fromkeys(THREADS, "1")
+    spec = json.dumps({"what": "share", "fits": fits, "programs": str(programs)})
+    workers = [
+        subprocess.Popen([sys.executable, str(ROW), spec], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                         stderr=subprocess.DEVNULL, env=environment)
+        for _ in range(n)
+    ]  # fmt: skip
+    for worker in workers:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    rows = [json.loads(worker.communicate()[0].splitlines()[-1]) for worker in workers]
+    row: Row = {"fits_per_s": n * fits / max(r["seconds_of_fits"] for r in rows), "work": f"{n} x {fits} fits"}
+    return row | {name: max(r[name] for r in rows) for name in ("peak_GB", "programs", "load")}
 
-    settings = bb.RefineSettings(
-        counts=bb.CountSettings(28.0, 3.0),
-        boxes=bb.BoxSettings(reject_roi_with_hotpix=False, mask_outside_trusted_range=False),
-        spectrum=bb.SpectrumSettings(source="image"),
-        factors=bb.FactorSettings(
-            mtz=TUTORIAL / "structure_factors" / "iobs_all.mtz", columns="I(+),SIGI(+),I(-),SIGI(-)"
-        ),
-        model=bb.ModelSettings(oversample=1, kahn="classic"),
-        start=bb.StartValues(n_abc=(13, 14, 15), G=100),
-        background="classic",
-    )
-    record = json.loads((TUTORIAL / "classic" / classic / "fits.json").read_text())
-    rows = []
-    for shot in record if isinstance(record, list) else record.values():
-        tag = f"shot_{int(shot['shot']):03d}"
-        (still,) = bb.load(
-            TUTORIAL / folder / f"{tag}_refined.expt", TUTORIAL / folder / f"{tag}_indexed.refl", settings
-        )
-        factors = structure_factors(still, settings)
-        refine_still(still, factors, settings)  # compiles
-        clock = time.perf_counter()
-        refined = refine_still(still, factors, settings)
-        seconds = time.perf_counter() - clock
-        rows.append(
-            {
-                "shot": f"{classic}/{tag}",
-                "boxes": refined.prepared.shot.n_boxes,
-                "evaluations": refined.fit.evaluations,
-                "fit_s": refined.fit.seconds,
-                "all_s": seconds,
-                "classic_s": shot["t_minimize"],
-                "ratio": shot["t_minimize"] / seconds,
-                "target": refined.fit.target,
-                "classic_target": shot["f_final"],
-            }
-        )
+
+def _environment() -> dict[str, str]:
+    # Processes on one GPU share its memory.
+    return {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def machine() -> dict[str, str]:
+    """Device, versions and load."""
+    code = "import jax; d = jax.devices()[0]; print(f'{d.device_kind} ({d.platform}) x {len(jax.devices())}')"
+    device = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    names = ("bayesbragg", "jax", "jaxlib", "numpy", "scipy", "numpyro")
+    return {
+        "date": datetime.now(UTC).strftime("%d %B %Y"), "device": device, "cores": str(len(os.sched_getaffinity(0))),
+        "architecture": platform.machine(), "python": platform.python_version(),
+        "versions": ", ".join(f"{name} {version(name)}" for name in names),
+        "load_before": f"{os.getloadavg()[0]:.1f}",
+    }  # fmt: skip
+
+
+def all_rows(programs: Path, quick: bool, file: Path) -> list[Row]:
+    """Measure all rows that the file does not hold, and add them to it."""
+    rows: list[Row] = [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
+    known = {(row["group"], row["name"]) for row in rows}
+
+    def keep(group: str, name: str, row: Row) -> None:
+        rows.append({"group": group, "name": name, **row})
+        with open(file, "a", encoding="utf-8") as out:
+            out.write(json.dumps(rows[-1]) + "\n")
+        print(line(rows[-1]), flush=True)
+
+    seen: set[str] = set()
+    for group, name, spec in (*sums(), *others()):
+        if not (quick and group in seen) and (group, name) not in known:
+            size = {"size": spec.pop("size")} if "size" in spec else {}
+            keep(group, name, {**size, **measure(spec, programs)})
+        seen.add(group)
+    cores = len(os.sched_getaffinity(0))
+    sizes = [1] if quick else [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
+    for kind, share in (("strong", lambda n: -(-FITS // n)), ("weak", lambda n: FITS // 2)):
+        group = f"{kind} scaling"
+        for n in sizes:
+            name = f"{n} process{'es' * (n > 1)} of one thread"
+            if (group, name) not in known:
+                row = scaling(n, share(n), programs)
+                first = next((r for r in rows if r["group"] == group), row)
+                row |= {"size": n, "efficiency": row["fits_per_s"] / first["fits_per_s"] / n}
+                keep(group, name, row)
     return rows
+
+
+HEAD = "| what | case | work | photons, ms | value and gradient, ms | rate | error | peak GB | programs | load |"
+
+
+def line(row: Row) -> str:
+    """A row of the table."""
+    if "failed" in row:
+        return f"| {row['group']} | {row['name']} | failed: {row['failed']} |" + " |" * 7
+    photons, gradient = (
+        f"{row[f'{name}_ms']:.2f} ({row[f'{name}_least_ms']:.2f})" if f"{name}_ms" in row else ""
+        for name in ("forward", "gradient")
+    )
+    peak = f"{row['peak_GB']:.2f}"
+    if row.get("device_peak_GB"):
+        peak += f" + {row['device_peak_GB']:.2f} on the device"
+    return (
+        f"| {row['group']} | {row['name']} | {row['work']} | {photons} | {gradient} | {rate(row)} | {error(row)} "
+        f"| {peak} | {row['programs']} | {row['load']:.1f} |"
+    )
+
+
+def rate(row: Row) -> str:
+    """What is done in a second, in words."""
+    if "effective_per_s" in row:
+        return f"{row['draws_per_s']:.0f} draws/s, {row['effective_per_s']:.0f} effective/s"
+    if "fits_per_s" in row:
+        text = f"{row['fits_per_s']:.1f} fits/s"
+        return text + (f", efficiency {row['efficiency']:.2f}" if "efficiency" in row else "")
+    pixels = row["pixels"] / row["gradient_least_ms"] / 1e3
+    return f"{pixels:.2f} Mpixel/s"
+
+
+def error(row: Row) -> str:
+    if "error_in_sd" in row:
+        return f"{row['error_in_sd']:.1e} sd"
+    return f"{row['error_of_peak']:.1e} of the peak" if "error_of_peak" in row else ""
+
+
+def roofline(rows: list[Row]) -> list[str]:
+    """Operations and bytes of a value and gradient, as shares of what the machine reaches."""
+    counted = [row for row in rows if "peak_flops" in row]
+    if not counted:
+        return []
+    lines = [
+        "| case | operations | exponentials and roots | bytes | of peak operations | of peak exponentials "
+        "| of peak bandwidth |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in counted:
+        touched = "" if r["bytes"] is None else f"{r['bytes']:.2e}"
+        share = "" if r["bytes"] is None else f"{r['share_bandwidth']:.0%}"
+        lines.append(
+            f"| {r['name']} | {r['operations']:.2e} | {r['exponentials']:.2e} | {touched} | {r['share_flops']:.1%} "
+            f"| {r['share_exponentials']:.1%} | {share} |"
+        )
+    best = {name: max(r[name] for r in counted) for name in ("peak_flops", "peak_exponentials", "peak_bandwidth")}
+    return [
+        "## Share of the machine's peaks", "",
+        f"Measured peaks, float64: {best['peak_flops'] / 1e9:.1f} Gflop/s (product of 1024 x 1024 matrices), "
+        f"{best['peak_exponentials'] / 1e9:.2f} G exponentials/s, {best['peak_bandwidth'] / 1e9:.1f} GB/s "
+        "(x + a y, 100 MB). Operations are counted in the traced program, bytes by the compiler, before caches; a "
+        "program with loops has no count of bytes. One value and gradient:", "", *lines, "",
+    ]  # fmt: skip
+
+
+def report(about: dict[str, str], rows: list[Row]) -> str:
+    """The table as Markdown."""
+    text = [
+        "# Speed and memory: `make bench`", "",
+        f"{about['date']}, {about['device']}, {about['cores']} cores, {about['architecture']}, Python "
+        f"{about['python']}, {about['versions']}; load before {about['load_before']}.", "",
+        "100 boxes of 12 x 12 pixels, 30 channels, one mosaic block, one subpixel, 8 parameters, float64, where the "
+        "case does not say otherwise. Milliseconds: median (least) of a program that has run before. Rates are those "
+        "of the least; errors those of the estimate against a finer sum, or of float32 against float64. Peak GB is "
+        "the resident memory of the row's process, some 0.4 of it Python, JAX and the compiler; programs are all that "
+        "the process compiled.", "",
+        HEAD, "|---" * 10 + "|", *(line(row) for row in rows), "", *roofline(rows),
+    ]  # fmt: skip
+    return "\n".join(text).rstrip() + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/speed.md")
+    parser.add_argument("--quick", action="store_true", help="one row of each kind")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/speed.md and speed.json")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="finished rows; a temporary file by default")
+    parser.add_argument("--programs", type=Path, help="folder of compiled programs; a temporary one by default")
     arguments = parser.parse_args()
-    import jax
-
-    device = jax.devices()[0]
-    lines = [
-        f"# Speed and memory: exact sum, float64, warm, on {device.device_kind} ({device.platform}), "
-        f"{os.cpu_count()} cores, {platform.machine()}, jax {jax.__version__}",
-        "",
-        f"Load before the run: {os.getloadavg()[0]:.2f}.",
-        "",
-        "| what | figure | against the classic program |",
-        "|---|---|---|",
-    ]
-    median, least, pixels = value_and_gradient(30)
-    lines.append(
-        f"| value and gradient, {pixels} pixels x 30 channels x 8 parameters | median {median:.1f} ms, least "
-        f"{least:.1f} ms | {CLASSIC_VALUE_AND_GRADIENT_MS / median:.0f} x faster |"
-    )
-    peak, seconds, before = peak_memory()
-    lines.append(
-        f"| value and gradient, 14400 pixels x 100 channels x 50 mosaic samples x 4 subpixels | peak {peak:.2f} GB "
-        f"resident ({before:.2f} GB before), {seconds:.1f} s | |"
-    )
-    if TUTORIAL.is_dir():
-        lines += ["", "Fits of the tutorial's shots, all of it: boxes, background, scene, fit, centroids.", ""]
-        formats = dict.fromkeys(("shot", "boxes", "evaluations"), "")
-        formats |= {"fit_s": ".2f", "all_s": ".2f", "classic_s": ".0f", "ratio": ".0f"}
-        formats |= {"target": ".1f", "classic_target": ".1f"}
-        lines += ["| " + " | ".join(formats) + " |", "|---" * len(formats) + "|"]
-        for folder, classic in (("indexed", "procPoly"), ("indexed_badGeo", "procBad")):
-            for row in tutorial_fits(folder, classic):
-                lines.append("| " + " | ".join(format(row[name], spec) for name, spec in formats.items()) + " |")
-    text = "\n".join(lines) + "\n"
-    print(text)
+    about = machine()
+    print(HEAD)
+    with tempfile.TemporaryDirectory() as folder:
+        programs, file = arguments.programs or Path(folder), arguments.rows or Path(folder) / "rows.jsonl"
+        rows = all_rows(programs, arguments.quick, file)
+    text = report(about, rows)
+    print("\n" + "\n".join(roofline(rows)))
     if arguments.write:
-        (HERE / "results" / "speed.md").write_text(text, encoding="utf-8")
+        results = HERE / "results"
+        (results / "speed.md").write_text(text, encoding="utf-8")
+        (results / "speed.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def _close(
     inputs = [path for shot in shots for path in (shot.experiments, shot.reflections, shot.spectrum) if path]
     inputs += [path for path in (settings.factors.mtz, settings.factors.pdb) if path]
     record = provenance(configuration={"phil": parameters.resolved_text()}, inputs=inputs, seed=settings.seed)
-    record["device"] = device
+    record["device"], record["precision"] = device, settings.model.precision
     record["shots"] = [
         {"tag": o.tag, "status": o.status, "reason": o.reason, "seconds": round(o.seconds, 3)} for o in outcomes
     ]

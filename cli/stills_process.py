@@ -227,7 +227,7 @@ def _close(
     inputs = [str(path) for path in dict.fromkeys(task.path for task in tasks)]
     inputs += [str(path) for path in (factors.mtz, factors.pdb, job.reference_geometry) if path]
     record = provenance(configuration={"phil": parameters.resolved_text()}, inputs=inputs, seed=settings.refine.seed)
-    record["device"] = device
+    record["device"], record["precision"] = device, settings.refine.model.precision
     write_json(folder / "run.json", record)
     write_log(records, folder)
     if any((r.get("files") or {}).get("refined") for r in records):

@@ -66,6 +66,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "n_boxes": ("", "boxes in the fit"),
     "n_pixels": ("", "trusted pixels in the fit"),
     "at_bound": ("", "parameters that ended at a bound"),
+    "precision": ("", "of the arithmetic of pixels: float64, or float32 where that was asked for"),
     "forward": ("", "lattice sum of the fit: closed or exact"),
     "forward_reason": ("", "why"),
     "forward_error_noise": ("", "estimated error of a closed form at the end, in standard deviations of the noise"),

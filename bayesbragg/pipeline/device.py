@@ -39,7 +39,7 @@ def choose_device(name: str, number: int = 0) -> str:
         ) from None
     device = devices[number % len(devices)]
     jax.config.update("jax_default_device", device)  # type: ignore[no-untyped-call]
-    return f"{device.device_kind} ({device.platform}), float64, jax {jax.__version__}"
+    return f"{device.device_kind} ({device.platform}), jax {jax.__version__}"
 
 
 def remember_programs(folder: Path | None = None) -> Path:

@@ -108,6 +108,7 @@ def table_rows(
             "n_boxes": refined.prepared.shot.n_boxes,
             "n_pixels": fit.n_pixels,
             "at_bound": ",".join(fit.at_bound),
+            "precision": refined.prepared.options.precision,
             "forward": refined.prepared.form.name,
             "forward_reason": refined.prepared.form.reason,
             "forward_error_noise": refined.prepared.form.of_noise,
