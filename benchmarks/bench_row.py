@@ -34,7 +34,7 @@ from bayesbragg.forward.closed import closed_photons
 from bayesbragg.pipeline.device import remember_programs
 
 N_PARAMETERS = 8
-SECONDS = 2.0
+SECONDS = 1.0
 """For how long a program is run again and again."""
 ROOTS = {"exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tanh", "pow", "asinh", "sinh", "cosh"}
 FREE = {"broadcast_in_dim", "reshape", "squeeze", "transpose", "convert_element_type", "slice", "concatenate", "copy"}

@@ -137,5 +137,6 @@ def pulls() -> Path:
 
 if __name__ == "__main__":
     matplotlib.rcParams["svg.hashsalt"] = "bayesbragg"
-    for picture in (speed(), bench(), pulls()):
+    made = [speed(), pulls(), *([bench()] if (RESULTS / "speed.json").is_file() else [])]
+    for picture in made:
         print(picture)
