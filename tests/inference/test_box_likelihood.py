@@ -218,6 +218,18 @@ def test_one_zinger_costs_a_robust_model_a_few_units_and_pulls_at_nothing() -> N
     )
 
 
+def test_counting_statistics_do_not_pass_for_outliers() -> None:
+    # Clean boxes, many: their scale is not pulled by more than its own error, which is far below that of one shot.
+    rng = np.random.default_rng(8)
+    bragg, pixels = spots(np.full(20_000, 30.0), rng)
+    robust = replace(pixels, outliers=outliers(0.01, pixels.background, pixels.variance))
+    slope = jax.jit(jax.grad(lambda s, p: jnp.sum(box_log_likelihood(s, p, "gaussian"))))
+    score = np.sum(np.asarray(slope(bragg, robust)) * bragg, axis=1)
+    assert abs(score.sum()) < 3 * np.sqrt(np.sum(score**2))
+    stated = np.asarray(box_fisher(bragg[:, None, :], bragg, robust, "gaussian")).mean()
+    assert np.mean(score**2) == pytest.approx(stated, rel=0.06)
+
+
 def test_untrusted_boxes_count_nothing_and_parts_that_do_not_fit_are_refused() -> None:
     rng = np.random.default_rng(7)
     bragg, pixels = spots(np.array([50.0, 50.0]), rng)
