@@ -8,7 +8,9 @@ the brightest reflections at the prior's centre: chosen before there is noise. C
 
 * ``bright``: tens of photons in a reflection, as most shots that are refined;
 * ``weak``: a twelfth of that, and a spread whose prior is flat from zero on: the posteriors of spread, blocks and scale
-  are skew, and lie against a bound.
+  are skew, and lie against a bound;
+* ``doubted``: as ``bright``, with background planes that are known to a tenth of a photon only, reference intensities
+  to 5 % and pixels to 3 %, all of it integrated out.
 
 ``run`` goes on from the ranks that it finds in the working folder and saves them as it goes; ``write`` makes
 ``benchmarks/results/calibration.md`` and its pictures from them.
@@ -20,13 +22,16 @@ import argparse
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-CASES = ("bright", "weak")
+CASES = ("bright", "weak", "doubted")
+PLANE_SD = (0.02, 0.02, 0.1)
+"""Slopes (photon per pixel) and constant (photon) of the planes of the doubted case."""
 N_BOXES, SIDE, N_CHANNELS = 60, 5, 8
 BATCH = 25
 N_DRAWS, THIN = 252, 4
@@ -38,6 +43,8 @@ def make_density(case: str, likelihood: Any = "gaussian") -> Any:
     from bayesbragg.forward.candidates import Margin, prepare_closed
     from bayesbragg.forward.closed import closed_photons
     from bayesbragg.inference.density import LogDensity
+    from bayesbragg.inference.inferred_background import plane_prior
+    from bayesbragg.inference.pixels import Pixels
     from bayesbragg.priors import Cell, CellConstraint, Normal, Priors, Shared, Uniform, make_layout
     from bayesbragg.stills.simulation import known_background_shot, simulate_still
     from bayesbragg.stills.virtual import virtual_experiment
@@ -45,13 +52,13 @@ def make_density(case: str, likelihood: Any = "gaussian") -> Any:
     world = virtual_experiment(3, n_channels=N_CHANNELS)
     cell = np.array([79.1, 79.1, 38.4, *[np.pi / 2] * 3])
     options = Options(spread="gaussian_isotropic")
-    G = 250.0 if case == "bright" else 20.0
+    G = 20.0 if case == "weak" else 250.0
     centre = Parameters.start(cell, n_abc=(12.0, 12.0, 14.0), G=G, eta_deg=0.04)
     still = simulate_still(
         centre, world.detector, world.beam, world.spectrum, [world.crystal], world.factors, Options(), background=1.0
     )
     shot = known_background_shot(still, side=SIDE, least_photons=0.1, most=N_BOXES)
-    spread = Normal(0.04, 0.01, low=0.0, high=0.12) if case == "bright" else Uniform(0.0, 0.08)
+    spread = Uniform(0.0, 0.08) if case == "weak" else Normal(0.04, 0.01, low=0.0, high=0.12)
     priors = Priors(
         RotXYZ=Normal(0.0, 4e-4, low=-0.01, high=0.01),
         cell=Cell(edge_percent=2.0, edge_sd=0.03),
@@ -63,7 +70,11 @@ def make_density(case: str, likelihood: Any = "gaussian") -> Any:
     scene = build_scene(world.detector, world.beam, world.spectrum, [world.crystal], shot, world.factors, centre,
                         options, margin=2, n_mosaic=2)  # fmt: skip
     closed = prepare_closed(centre, scene, options, Margin(0.05, 0.001, 0.6))
-    return LogDensity(closed_photons, closed, options, shot, layout, base, likelihood)
+    pixels = Pixels.from_shot(shot)
+    if case == "doubted":
+        planes = plane_prior(shot.shape, np.diag(np.square(PLANE_SD))[None].repeat(shot.n_boxes, axis=0))
+        pixels = replace(pixels, planes=planes, intensity_sd=np.asarray(0.05), gain_sd=np.asarray(0.03))
+    return LogDensity(closed_photons, closed, options, pixels, layout, base, likelihood)
 
 
 def run(case: str, method: str, n: int, work: Path) -> None:

@@ -1,15 +1,19 @@
 """Posteriors of single shots: wall time, effective draws per gradient and second, verdicts, pulls against the truth.
 
     python benchmarks/posterior.py simulated [N_SHOTS] [nuts]
-    python benchmarks/posterior.py tutorial [FOLDER] [--shots 0,1,2] [--gain 0,0.03] [--draws 250] [--rows FILE]
+    python benchmarks/posterior.py tutorial [FOLDER] [--shots 0,1,2] [--models plain,gain,both] [--draws 250]
+                                            [--method nuts|laplace] [--rows FILE]
     python benchmarks/posterior.py write [--rows FILE]
 
 ``simulated``: shots of the virtual experiment; the truth is fixed and priors are flat and wide, so that coverage is
 that of intervals about a fixed truth. ``tutorial``: its shots (``shared/tutorial`` beside the checkout, unless
-FOLDER says otherwise) from their indexed start, 2 x 2 subpixels, our background planes, four chains of NUTS; with
-``--gain`` also with a calibration error of pixels in the likelihood. The classic program's seconds are those of its
-own fits of these shots (``classic/procPoly/fits.json``), none of which converged. Each finished shot is a line of FILE,
-and shots that have one are not done again; ``write`` makes ``benchmarks/results/posterior.md`` from it.
+FOLDER says otherwise) from their indexed start, 2 x 2 subpixels, our background planes, four chains of NUTS (or
+corrected Laplace alone). Models: ``plain``; ``gain``, calibration errors of 3 % of a pixel; ``intensity``, errors of
+3 % of a reference intensity; ``both``, what the images and the MTZ were made with; ``inferred``, both and inferred
+planes; ``true_F`` and ``true_F_gain``, with the structure factors that made the images instead. The classic program's
+seconds are those of its own fits of these shots (``classic/procPoly/fits.json``), none of which converged. Each
+finished shot is a line of FILE, and shots that have one are not done again; ``write`` prints the tables of
+``benchmarks/results/posterior.md``.
 """
 
 from __future__ import annotations
@@ -26,6 +30,17 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 TUTORIAL = HERE.parents[1] / "shared" / "tutorial"
 ROWS = Path("posterior_rows.jsonl")
+MTZ = "I(+),SIGI(+),I(-),SIGI(-)"
+MODELS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "gain": {"sigma_gain": 0.03},
+    "intensity": {"sigma_intensity": 0.03},
+    "both": {"sigma_gain": 0.03, "sigma_intensity": 0.03},
+    "inferred": {"sigma_gain": 0.03, "sigma_intensity": 0.03, "background": "inferred"},
+    "true_F": {"true_F": True},
+    "true_F_gain": {"true_F": True, "sigma_gain": 0.03},
+}
+"""What each model believes: relative errors of pixels' gains and of reference intensities, planes, and amplitudes."""
 NAMES = ("rotX", "rotY", "rotZ", "ucell_a", "ucell_c", "Na", "Nb", "Nc")
 
 
@@ -65,23 +80,33 @@ def simulated(n_shots: int, sample: bool) -> None:
         print(f"coverage of {probability:.0%} intervals, all parameters: {all_.mean():.3f} +- {error:.3f}")
 
 
-def tutorial_settings(folder: Path, sigma_gain: float) -> Any:
+def tutorial_settings(
+    folder: Path,
+    sigma_gain: float = 0.0,
+    sigma_intensity: float = 0.0,
+    background: Any = "poisson",
+    true_F: bool = False,
+) -> Any:
     """The tutorial's process.phil with 2 x 2 subpixels and our backgrounds."""
     import bayesbragg as bb
 
+    name, columns = ("truth_F.mtz", "F(+),F(-)") if true_F else ("iobs_all.mtz", MTZ)
     return bb.RefineSettings(
         counts=bb.CountSettings(28.0, 3.0, sigma_gain=sigma_gain),
+        background=background,
         boxes=bb.BoxSettings(reject_roi_with_hotpix=False, mask_outside_trusted_range=False),
         spectrum=bb.SpectrumSettings(source="image"),
         factors=bb.FactorSettings(
-            mtz=folder / "structure_factors" / "iobs_all.mtz", columns="I(+),SIGI(+),I(-),SIGI(-)"
+            mtz=folder / "structure_factors" / name, columns=columns, sigma_intensity=sigma_intensity
         ),
         model=bb.ModelSettings(oversample=2),
         start=bb.StartValues(n_abc=(13, 14, 15), G=100),
     )
 
 
-def tutorial_shot(folder: Path, number: int, sigma_gain: float, n_draws: int, chains: str) -> dict[str, Any]:
+def tutorial_shot(
+    folder: Path, number: int, model: str, n_draws: int, chains: str, method: str = "nuts"
+) -> dict[str, Any]:
     """One shot from its files to its posterior: seconds of every part, the verdict, pulls."""
     from wilson import misorientation
 
@@ -89,15 +114,18 @@ def tutorial_shot(folder: Path, number: int, sigma_gain: float, n_draws: int, ch
     from bayesbragg.inference.laplace import LaplaceOptions, laplace, target_of_fit
     from bayesbragg.inference.nuts import NutsOptions, nuts
 
-    tag, settings = f"shot_{number:03d}", tutorial_settings(folder, sigma_gain)
+    tag, settings = f"shot_{number:03d}", tutorial_settings(folder, **MODELS[model])
     clock, cpu = time.perf_counter(), time.process_time()
     (still,) = bb.load(folder / "indexed" / f"{tag}_refined.expt", folder / "indexed" / f"{tag}_indexed.refl", settings)
     refined = bb.refine(still, settings)
     fitted = time.perf_counter() - clock
     target = target_of_fit(refined.prepared.density, refined.fit)
-    full = nuts(target, NutsOptions(n_draws=n_draws, chains=chains), seed=number)  # type: ignore[arg-type]
+    options = NutsOptions(n_draws=n_draws, chains=chains)  # type: ignore[arg-type]
+    full = nuts(target, options, seed=number) if method == "nuts" else None
     wall, cpu = time.perf_counter() - clock, time.process_time() - cpu
-    gaussian = laplace(target, LaplaceOptions(n_draws=1000), seed=number)
+    # For comparison; three hundred draws are enough for that.
+    gaussian = laplace(target, LaplaceOptions(n_draws=1000 if full is None else 300), seed=number)
+    full = full or gaussian
     truth = json.loads((folder / "truth" / f"{tag}.json").read_text())
     # The rotation from the fit to the truth, about the axes that RotXYZ turns about the other way round.
     turn = misorientation(refined.crystals[0], np.reshape(truth["U"], (3, 3)))
@@ -108,15 +136,15 @@ def tutorial_shot(folder: Path, number: int, sigma_gain: float, n_draws: int, ch
     off |= {name: mean[name] - value for name, value in true.items()}
     classic = json.loads((folder / "classic" / "procPoly" / "fits.json").read_text())
     classic = {int(shot["shot"]): shot for shot in (classic if isinstance(classic, list) else classic.values())}
-    ess = min(full.settings["smallest_bulk_ess"], full.settings["smallest_tail_ess"])
+    settled = full.settings
+    bulk, tail = (float(settled.get(f"smallest_{n}_ess", settled.get("effective_draws", 0))) for n in ("bulk", "tail"))
     return {
-        "shot": number, "sigma_gain": sigma_gain, "boxes": refined.prepared.shot.n_boxes,
+        "shot": number, "model": model, "method": method, "boxes": refined.prepared.shot.n_boxes,
         "pixels": refined.fit.n_pixels, "status": refined.fit.status.value, "sigma_z": refined.fit.sigma_z,
         "form": refined.prepared.form.name, "fit_s": fitted, "wall_s": wall, "cpu_s": cpu, "sampling_s": full.seconds,
         "classic_s": classic[number]["t_minimize"] if number in classic else None, "load": os.getloadavg()[0],
-        "bulk": full.settings["smallest_bulk_ess"], "tail": full.settings["smallest_tail_ess"],
-        "gradients": full.evaluations, "gradients_per_effective": full.evaluations / ess,
-        "bulk_per_s": full.settings["smallest_bulk_ess"] / full.seconds, "chains": full.settings["chains"],
+        "bulk": bulk, "tail": tail, "gradients": full.evaluations,
+        "gradients_per_effective": full.evaluations / min(bulk, tail), "chains": str(settled.get("chains", "")),
         "draws": f"{full.draws.shape[0]} x {full.draws.shape[1]}", "verdict": str(full.verdict),
         "k_hat": gaussian.settings["k_hat"], "laplace_s": gaussian.seconds,
         "sd_ratio": float(np.max(np.abs(gaussian.sd / full.sd - 1.0))),
@@ -130,12 +158,12 @@ def tutorial(arguments: argparse.Namespace) -> None:
 
     remember_programs()
     rows = _read(arguments.rows)
-    done = {(row["shot"], row["sigma_gain"]) for row in rows}
-    for number in _numbers(arguments.shots, int):
-        for sigma_gain in _numbers(arguments.gain, float):
-            if (number, sigma_gain) in done:
+    done = {(row["shot"], row["model"], row["method"]) for row in rows}
+    for model in arguments.models.split(","):
+        for number in _numbers(arguments.shots, int):
+            if (number, model, arguments.method) in done:
                 continue
-            row = tutorial_shot(arguments.folder, number, sigma_gain, arguments.draws, arguments.chains)
+            row = tutorial_shot(arguments.folder, number, model, arguments.draws, arguments.chains, arguments.method)
             with open(arguments.rows, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
@@ -150,44 +178,49 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path) -> None:
-    """benchmarks/results/posterior.md from the rows."""
-    import jax
-
-    rows = sorted(_read(path), key=lambda row: (row["sigma_gain"], row["shot"]))
+    """Print the tables of the rows."""
+    rows = _read(path)
+    order = [model for model in MODELS if any(row["model"] == model for row in rows)]
+    sampled = sorted((r for r in rows if r["method"] == "nuts"), key=lambda r: (order.index(r["model"]), r["shot"]))
     text = [
-        "# Posteriors of the tutorial's shots",
-        "",
-        f"Four chains of NUTS, 2 x 2 subpixels, our background planes, {jax.devices()[0].platform}, {os.cpu_count()} "
-        f"cores, jax {jax.__version__}. Wall time from the files to the last draw, compilation included; the load is "
-        "that of the machine at the end of the shot (1 for each busy process): on a machine that was shared, the "
-        "seconds of the processor are the fairer figure. The classic program's seconds are those of its fit, which did "
-        "not converge.",
-        "",
-        "| shot | gain sd | boxes | pixels | lattice sum | wall s | processor s | load | classic s | draws | bulk ESS "
-        "| tail ESS | gradients per effective draw | verdict | Laplace k-hat | sd of Laplace / NUTS - 1 | sigma-Z |",
-        "|---" * 17 + "|",
+        "| model | shot | boxes | processor s | wall s | load | classic s | draws | bulk ESS | tail ESS "
+        "| gradients per effective draw | verdict | Laplace k-hat | sd of Laplace / NUTS - 1 | sigma-Z |",
+        "|---" * 15 + "|",
     ]
-    for r in rows:
+    for r in sampled:
         classic = "" if r["classic_s"] is None else f"{r['classic_s']:.0f}"
         text.append(
-            f"| {r['shot']} | {r['sigma_gain']:g} | {r['boxes']} | {r['pixels']} | {r['form']} | {r['wall_s']:.0f} | "
-            f"{r['cpu_s']:.0f} | {r['load']:.1f} | {classic} | {r['draws']} | {r['bulk']:.0f} | {r['tail']:.0f} | "
-            f"{r['gradients_per_effective']:.1f} | {r['verdict']} | {r['k_hat']:.2f} | {r['sd_ratio']:.3f} | "
-            f"{r['sigma_z']:.3f} |"
+            f"| {r['model']} | {r['shot']} | {r['boxes']} | {r['cpu_s']:.0f} | {r['wall_s']:.0f} | {r['load']:.1f} | "
+            f"{classic} | {r['draws']} | {r['bulk']:.0f} | {r['tail']:.0f} | {r['gradients_per_effective']:.1f} | "
+            f"{r['verdict']} | {r['k_hat']:.2f} | {r['sd_ratio']:.3f} | {r['sigma_z']:.3f} |"
         )
-    text += ["", "## Pulls against the truth", "", "(posterior mean - truth) / posterior sd.", ""]
-    text += [
-        "| gain sd | shots | " + " | ".join(f"rms {name}" for name in NAMES) + " | inside 95 % |",
-        "|---" * 11 + "|",
-    ]
-    for gain in sorted({r["sigma_gain"] for r in rows}):
-        pulls = np.array([[r["pulls"][name] for name in NAMES] for r in rows if r["sigma_gain"] == gain])
-        rms = " | ".join(f"{v:.2f}" for v in np.sqrt(np.mean(pulls**2, axis=0)))
-        share, error = np.mean(np.abs(pulls) < 1.96), np.sqrt(0.05 * 0.95 / pulls.size)
-        text.append(f"| {gain:g} | {len(pulls)} | {rms} | {share:.3f} +- {error:.3f} |")
+    text += [""]
+    for method in ("nuts", "laplace"):
+        text += [f"Pulls, {method}:", "", "| model | shots | | " + " | ".join(NAMES) + " | all | inside 95 % |"]
+        text.append("|---" * (5 + len(NAMES)) + "|")
+        for model in order:
+            of = [r for r in rows if r["model"] == model and r["method"] == method]
+            if of:
+                text += _pull_rows(model, np.array([[r["pulls"][name] for name in NAMES] for r in of]))
+        text.append("")
     result = "\n".join(text) + "\n"
     print(result)
-    (HERE / "results" / "posterior.md").write_text(result, encoding="utf-8")
+
+
+def _pull_rows(model: str, pulls: np.ndarray) -> list[str]:
+    """Mean, standard deviation and chi-square of pulls ``(n_shots, n)``, with what a standard normal would scatter."""
+    n = len(pulls)
+    mean, sd, chi = pulls.mean(axis=0), pulls.std(axis=0, ddof=1), np.sum(pulls**2, axis=0)
+    share, error = np.mean(np.abs(pulls) < 1.96), np.sqrt(0.05 * 0.95 / pulls.size)
+    wide = np.sqrt(2.0 * pulls.size)
+    return [
+        f"| {model} | {n} | mean (+- {n**-0.5:.2f}) | " + " | ".join(f"{v:+.2f}" for v in mean)
+        + f" | {pulls.mean():+.2f} | {share:.3f} +- {error:.3f} |",
+        f"| | | sd (+- {(2 * (n - 1)) ** -0.5:.2f}) | " + " | ".join(f"{v:.2f}" for v in sd)
+        + f" | {pulls.std():.2f} | |",
+        f"| | | chi-square ({n} +- {(2 * n) ** 0.5:.0f}) | " + " | ".join(f"{v:.0f}" for v in chi)
+        + f" | {chi.sum():.0f} of {pulls.size} +- {wide:.0f} | |",
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -198,7 +231,8 @@ def main() -> None:
     parser.add_argument("what", choices=("simulated", "tutorial", "write"))
     parser.add_argument("words", nargs="*")
     parser.add_argument("--shots", default=",".join(str(n) for n in range(16)))
-    parser.add_argument("--gain", default="0,0.03")
+    parser.add_argument("--models", default="plain,gain,both")
+    parser.add_argument("--method", choices=("nuts", "laplace"), default="nuts")
     parser.add_argument("--draws", type=int, default=250)
     parser.add_argument("--chains", default="auto")
     parser.add_argument("--rows", type=Path, default=ROWS)

@@ -1,10 +1,11 @@
 """Simulation-based calibration: are posteriors right on average over data that their own model makes?
 
-Truths are drawn from the prior, data from the likelihood at each truth. If a posterior is right, the rank of the truth
-among independent draws is uniform (Talts, Betancourt, Simpson, Vehtari, Gelman, arXiv 1804.06788), and an interval
-holds the truth as often as it says. Ranks are judged by one band for the empirical distribution functions of all
-parameters together, in which all of them stay with a stated probability (after Säilynoja, Bürkner, Vehtari, Statistics
-and Computing 32 (2022) 32); coverage by its binomial standard error.
+Truths are drawn from the prior, data from the likelihood at each truth (with background planes and reference
+intensities of their own, where the model doubts them). If a posterior is right, the rank of the truth among independent
+draws is uniform (Talts, Betancourt, Simpson, Vehtari, Gelman, arXiv 1804.06788), and an interval holds the truth as
+often as it says. Ranks are judged by one band for the empirical distribution functions of all parameters together, in
+which all of them stay with a stated probability (after Säilynoja, Bürkner, Vehtari, Statistics and Computing 32 (2022)
+32); coverage by its binomial standard error.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from scipy.stats import binom
 
 from bayesbragg.diagnostics.inference_data import prior_draws
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
+from bayesbragg.inference.inferred_background import directions
 from bayesbragg.inference.laplace import LaplaceOptions, laplace
 from bayesbragg.inference.likelihood import LikelihoodName, noise_variance
 from bayesbragg.inference.nuts import NutsOptions, nuts, nuts_each
@@ -74,6 +76,8 @@ def simulate(density: LogDensity, n: int, seed: int = 0) -> Simulations:
     Raises:
         InputError: a parameter without a proper prior, or a likelihood that has no simple noise.
     """
+    if density.problem.pixels.intensities is not None or density.problem.pixels.outliers is not None:
+        raise InputError("calibration draws no data with unknown intensities or outliers; leave them out")
     layout = density.layout
     drawn = prior_draws(layout, n, seed)
     missing = [name for name in layout.names if name not in drawn]
@@ -94,8 +98,14 @@ def _data(truths: Array, keys: Array, problem: Problem, recipe: Recipe) -> Array
 
     def one(truth: Array, key: Array) -> Array:
         bragg = recipe.forward(problem.layout.place(truth, problem.base), problem.scene, recipe.options)
-        mu = bragg.astype(jnp.float64) + pixels.background
-        return _noisy(key, recipe.likelihood, mu, noise_variance(mu, pixels.variance, pixels.gain_sd))
+        bragg = bragg.astype(jnp.float64)
+        mu = bragg + pixels.background
+        counts = _noisy(key, recipe.likelihood, mu, noise_variance(mu, pixels.variance, pixels.gain_sd))
+        D = directions(bragg, pixels)
+        if D is None:
+            return counts
+        # Planes and intensities of this data set, off by what the model says of them.
+        return counts + jnp.einsum("bk,bkp->bp", jax.random.normal(jax.random.fold_in(key, 1), D.shape[:2]), D)
 
     result: Array = jax.lax.map(lambda pair: one(*pair), (truths, keys))
     return result

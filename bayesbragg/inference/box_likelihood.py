@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesbragg.inference.inferred_background import plane_gain, plane_shift
+from bayesbragg.inference.inferred_background import directions, gain_of_unknowns, posterior_of_unknowns
 from bayesbragg.inference.likelihood import LikelihoodName, information, log_likelihood, noise_variance
 from bayesbragg.inference.pixels import Pixels
 from bayesbragg.inference.robust import mixture
-from bayesbragg.inference.wilson import intensity_terms, log_integral
+from bayesbragg.inference.wilson import bend_of_prior, intensity_terms, log_integral
 from bayesbragg.model.errors import InputError
 
 __all__ = ["Fitted", "box_fisher", "box_log_likelihood", "check_model", "fitted", "total_fisher"]
@@ -43,6 +43,15 @@ class Fitted(NamedTuple):
 
 def check_model(pixels: Pixels, name: LikelihoodName) -> None:
     """Raises InputError for parts that do not go together."""
+    if pixels.intensity_sd is not None:
+        if name != "gaussian":
+            raise InputError(
+                f"sigma_intensity > 0 needs likelihood=gaussian, not {name}: errors are integrated out of it"
+            )
+        if pixels.outliers is not None:
+            raise InputError("sigma_intensity > 0 and outlier_fraction > 0 do not go together; choose one of them")
+        if pixels.intensities is not None:
+            raise InputError("sigma_intensity is the error of known intensities; set it to 0 with intensities=wilson")
     if pixels.planes is not None and name != "gaussian":
         raise InputError(f"background=inferred needs likelihood=gaussian, not {name}: planes are integrated out of it")
     if pixels.planes is not None and pixels.outliers is not None:
@@ -56,23 +65,33 @@ def _safe(bragg: Array, pixels: Pixels) -> tuple[Array, Array, Array]:
     return jnp.where(keep, pixels.counts, 1.0), mu, jnp.where(keep, pixels.variance, 1.0)
 
 
+def _core(pixels: Pixels, name: LikelihoodName) -> LikelihoodName:
+    """The likelihood of pixels that are no outliers.
+
+    The Gaussian has no skewness: beside an outlier component, the long upper tail of counting statistics would pass for
+    outliers (0.5 standard deviations in the scale of a shot without any). Its like with the right skewness stands in.
+    """
+    return "shifted_poisson" if pixels.outliers is not None and name == "gaussian" else name
+
+
 def _plain(bragg: Array, pixels: Pixels, name: LikelihoodName, window: int) -> Array:
     """Log likelihood of boxes whose intensities are known, ``(n_boxes,)``."""
     counts, mu, variance = _safe(bragg, pixels)
     noise = noise_variance(mu, variance, pixels.gain_sd)
-    each = log_likelihood(name, window)(counts, mu, noise)
+    each = log_likelihood(_core(pixels, name), window)(counts, mu, noise)
     if pixels.outliers is not None:
         each = mixture(each, counts, jnp.where(pixels.trusted, pixels.background, 1.0), pixels.outliers)
     result = jnp.sum(jnp.where(pixels.trusted, each, 0.0), axis=-1)
-    if pixels.planes is not None:
-        result = result + plane_gain(counts - mu, jnp.where(pixels.trusted, 1.0 / (mu + noise), 0.0), pixels.planes)
+    D = directions(bragg, pixels)
+    if D is not None:
+        result = result + gain_of_unknowns(counts - mu, jnp.where(pixels.trusted, 1.0 / (mu + noise), 0.0), D)
     return result
 
 
 def _weight(bragg: Array, pixels: Pixels, name: LikelihoodName) -> Array:
     """Information of each pixel about its expectation, 0 where it does not count."""
     _, mu, variance = _safe(bragg, pixels)
-    each = information(name, mu, variance, pixels.gain_sd)
+    each = information(_core(pixels, name), mu, variance, pixels.gain_sd)
     if pixels.outliers is not None:
         each = each * (1.0 - pixels.outliers.fraction)
     return jnp.where(pixels.trusted, each, 0.0)
@@ -127,12 +146,20 @@ def _moments(bragg: Array, pixels: Pixels, name: LikelihoodName, window: int) ->
 def fitted(bragg: Array, pixels: Pixels, name: LikelihoodName, window: int = 0) -> Fitted:
     """Posterior means of a box's unknowns at given photons; arguments as for `box_log_likelihood`."""
     mean, square = _moments(bragg, pixels, name, window)
+    sd = jnp.sqrt(jnp.maximum(square - mean**2, 0.0))
     shown, background = _times(bragg, mean), pixels.background
-    if pixels.planes is not None:
+    D = directions(shown, pixels)
+    if D is not None:
         counts, mu, variance = _safe(shown, pixels)
         V = mu + noise_variance(mu, variance, pixels.gain_sd)
-        background = background + plane_shift(counts - mu, jnp.where(pixels.trusted, 1.0 / V, 0.0), pixels.planes)
-    return Fitted(shown, background, mean, jnp.sqrt(jnp.maximum(square - mean**2, 0.0)))
+        z, z_sd = posterior_of_unknowns(counts - mu, jnp.where(pixels.trusted, 1.0 / V, 0.0), D)
+        if pixels.planes is not None:
+            background = background + jnp.einsum("bi,bip->bp", z[:, :3], D[:, :3])
+        if pixels.intensity_sd is not None:
+            relative = jnp.broadcast_to(pixels.intensity_sd, (bragg.shape[0], 1))[:, 0]
+            mean, sd = 1.0 + relative * z[:, -1], relative * z_sd[:, -1]
+            shown = _times(bragg, mean)
+    return Fitted(shown, background, mean, sd)
 
 
 def box_fisher(jacobian: Array, bragg: Array, pixels: Pixels, name: LikelihoodName, window: int = 0) -> Array:
@@ -148,13 +175,12 @@ def box_fisher(jacobian: Array, bragg: Array, pixels: Pixels, name: LikelihoodNa
         jacobian = jacobian * jnp.sqrt(square)[:, None, None]
     W = jacobian * weight[:, None, :]
     gram = jnp.einsum("bip,bjp->bij", W, jacobian)
-    unknown = []
-    if pixels.planes is not None:
-        unknown.append(jnp.einsum("bij,ip->bjp", pixels.planes.factor, pixels.planes.design))
+    known = directions(bragg, pixels)
+    unknown = [] if known is None else [known]
     if pixels.intensities is not None:
-        # In the logarithm of the intensity Wilson's densities bend like a, or a / 2 for centric reflections.
-        bend = jnp.where(pixels.intensities.centric, 0.5, 1.0) / mean
-        unknown.append((bragg / jnp.sqrt(bend)[:, None])[:, None, :])
+        # In the logarithm of the intensity, in which it moves all photons of the box alike.
+        width = mean / jnp.sqrt(bend_of_prior(mean, pixels.intensities.centric))
+        unknown.append((bragg * width[:, None])[:, None, :])
     if not unknown:
         return gram
     D = jnp.concatenate(unknown, axis=1)  # in units in which every prior has unit variance
@@ -165,7 +191,7 @@ def box_fisher(jacobian: Array, bragg: Array, pixels: Pixels, name: LikelihoodNa
 
 def total_fisher(jacobian: Array, bragg: Array, pixels: Pixels, name: LikelihoodName, window: int = 0) -> Array:
     """Expected information of all boxes, ``(k, k)``, from derivatives ``(k, n_boxes, n_pixels)``."""
-    if pixels.planes is None and pixels.intensities is None:
+    if pixels.planes is None and pixels.intensities is None and pixels.intensity_sd is None:
         J = jacobian.reshape(jacobian.shape[0], -1)
         return (J * _weight(bragg, pixels, name).reshape(-1)) @ J.T
     return jnp.sum(box_fisher(jnp.swapaxes(jacobian, 0, 1), bragg, pixels, name, window), axis=0)

@@ -88,6 +88,8 @@ class Pixels:
         variance: readout variance, photon^2, same shape or scalar.
         gain_sd: relative calibration error of a pixel (standard deviation), same shape or scalar.
         outliers, planes, intensities: richer models; None for exact pixels, known background, known intensities.
+        intensity_sd: relative error of the reference intensities (standard deviation), scalar or ``(n_boxes, 1)``; None
+            for exact ones.
         guide: the boxes' reflections, where they are known.
     """
 
@@ -99,6 +101,7 @@ class Pixels:
     outliers: Outliers | None = None
     planes: PlanePrior | None = None
     intensities: IntensityPrior | None = None
+    intensity_sd: Array | None = None
     guide: Guide | None = None
 
     @classmethod

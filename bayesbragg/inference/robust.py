@@ -6,6 +6,10 @@ The Cauchy distribution has tails so heavy that a pixel of any brightness costs 
 once it is farther from the model than the two terms allow; its centre and width do not depend on the parameters, so
 that such a pixel pulls at nothing. A Bragg spot that the model misses loses its pull in the same way: starts must be
 near enough. The scale is a multiple of the noise of the background.
+
+The model's own density must have the tails of counting statistics: beside a Gaussian, two photons too many where one is
+expected look like an outlier. `bayesbragg.inference.box_likelihood` therefore takes ``shifted_poisson`` where the
+likelihood is called ``gaussian``.
 """
 
 from __future__ import annotations

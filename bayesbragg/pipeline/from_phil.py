@@ -155,6 +155,7 @@ def _factors(p: ResolvedParameters) -> FactorSettings:
     scope = p.simulator.structure_factors
     return FactorSettings(
         intensities=p.intensities,
+        sigma_intensity=p.sigma_intensity,
         mtz=p.path(scope.mtz_name),
         columns=scope.mtz_column,
         pdb=p.path(scope.from_pdb.name),

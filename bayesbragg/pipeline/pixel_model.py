@@ -91,6 +91,8 @@ def pixels_of(shot: Shot, report: BoxReport, settings: RefineSettings, crystals:
         move[:, 2, :2] = shift
         covariance = move @ report.tilt_covariance[rows] @ move.transpose(0, 2, 1)
         pixels = replace(pixels, planes=plane_prior(shot.shape, covariance))
+    if settings.factors.sigma_intensity > 0:
+        pixels = replace(pixels, intensity_sd=np.asarray(settings.factors.sigma_intensity))
     if settings.factors.intensities == "wilson":
         _, centric = expected_intensity(crystals[0], shot.miller_index)
         pixels = replace(pixels, intensities=IntensityPrior(centric))

@@ -86,6 +86,7 @@ class FactorSettings:
     Attributes:
         intensities: ``known`` from one of the sources below, or one unknown number per reflection with Wilson's prior
             (``wilson``), which needs none.
+        sigma_intensity: relative error of known intensities (standard deviation); 0 for exact ones.
         mtz: MTZ file; columns: its labels, such as ``I(+),SIGI(+),I(-),SIGI(-)``.
         pdb: coordinates to compute them from, where there is no MTZ.
         d_min, d_max: resolution limits of computed ones, angstrom.
@@ -96,6 +97,7 @@ class FactorSettings:
     """
 
     intensities: Literal["known", "wilson"] = "known"
+    sigma_intensity: float = 0.0
     mtz: Path | None = None
     columns: str | None = None
     pdb: Path | None = None

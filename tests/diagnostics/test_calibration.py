@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,24 @@ def test_right_posteriors_pass_and_wrong_ones_do_not() -> None:
     noisier = simulate(scale(variance=30.0), 250, seed=5)  # type: ignore[arg-type]
     wrong = type(right)(right.density, noisier.truths, noisier.counts)
     assert not band.inside(laplace_ranks(wrong, LaplaceOptions(n_draws=500))[0]).any()
+
+
+def test_errors_of_intensities_are_in_the_data_and_in_the_error_bars() -> None:
+    sure = scale(prior=Normal(60.0, 12.0, low=0.0, high=200.0))
+    problem = sure.problem  # type: ignore[attr-defined]
+    unsure = copy.copy(sure)
+    unsure.problem = replace(problem, pixels=replace(problem.pixels, intensity_sd=np.asarray(0.3)))  # type: ignore[attr-defined]
+    simulations = simulate(unsure, 4000, seed=2)  # type: ignore[arg-type]
+    mu = simulations.truths[:, 0, None, None] * SHAPE
+    off = (simulations.counts / mu - 1.0).mean(axis=2)
+    expected = np.sqrt(0.3**2 + np.mean((mu + 0.1) / (SHAPE.shape[1] * mu**2)))
+    assert off.mean() == pytest.approx(0.0, abs=4 * expected / np.sqrt(off.size))
+    assert off.std() == pytest.approx(expected, rel=0.03)
+    band, options, rows = ecdf_band(250, 1), LaplaceOptions(n_draws=500), range(250)
+    assert band.inside(laplace_ranks(simulations, options, rows=rows)[0]).all()
+    # Who takes the intensities for exact has intervals that are too short.
+    wrong = replace(simulations, density=sure)  # type: ignore[arg-type]
+    assert not band.inside(laplace_ranks(wrong, options, rows=rows)[0]).any()
 
 
 def test_chains_of_many_data_sets_advance_together() -> None:
