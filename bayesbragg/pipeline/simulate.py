@@ -220,6 +220,7 @@ def _shot(world: World, settings: SimulateSettings, number: int) -> tuple[Still,
         n_abc=blocks,
         n_def=start.n_def,
         eta_deg=start.eta_deg,
+        eta_def_deg=start.eta_def_deg,
         G=scale,
         b_factor_A2=start.b_factor_A2,
     )
