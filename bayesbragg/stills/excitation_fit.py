@@ -30,6 +30,8 @@ TYPICAL = (1e-3, 1e-3, 1e-4)
 LOOSE = 2.0
 """Standard deviation of the priors: of logarithms, and of what goes with another axis in units of the typical."""
 STEPS = 20
+SMALL = 0.02
+"""A step that gains less in the log density is the last."""
 _LOWER = ((0, 0), (1, 1), (2, 2), (1, 0), (2, 0), (2, 1))
 """Elements of the root of the rotations' covariance: the first three by their logarithms."""
 
@@ -66,40 +68,43 @@ def learn_excitation(
         position, distance, derivative = geometry(c, beam, detector, hkl, panel)
         return position - observed_px, distance, derivative
 
-    def at(c: Crystal, shape: FloatArray, sigma: float) -> tuple[float, FloatArray, _Terms]:
-        """Minus the log density, squared offsets, and its terms."""
-        terms = _terms(*seen(c), shape)
-        squared = np.sum(terms.offset**2, axis=1)
+    def density(terms: _Terms, squared: FloatArray, lean: FloatArray, shape: FloatArray, sigma: float) -> float:
+        """Minus the log density."""
         value = (STUDENT + 2.0) / 2.0 * float(np.log1p(squared / (STUDENT * sigma**2)).sum())
         value += 2.0 * len(squared) * np.log(sigma)
         value += 0.5 * float(np.sum(terms.distance**2 / terms.variance + np.log(terms.variance)))
-        return value + 0.5 * float(lean(c) @ lean(c) + np.sum((shape[free] / LOOSE) ** 2)), squared, terms
+        return float(value + 0.5 * (lean @ lean + np.sum((shape[free] / LOOSE) ** 2)))
 
     crystal, sigma, damping = start, 0.5, 1e-2
-    value, squared, terms = at(crystal, shape, sigma)
+    here, leaning = seen(crystal), lean(crystal)
+    # How positions, distances and the prior change with the cell hardly depends on where the fit is.
+    cell = []
+    for i in range(n_cell):
+        there = moved(crystal, np.eye(3 + n_cell)[3 + i] * 1e-6)
+        offset, distance, _ = seen(there)
+        cell.append(((offset - here[0]) / 1e-6, (distance - here[1]) / 1e-6, (lean(there) - leaning) / 1e-6))
+    terms = _terms(*here, shape)
+    squared = np.sum(terms.offset**2, axis=1)
+    value = density(terms, squared, leaning, shape, sigma)
     for _ in range(STEPS):
-        weight = _student(squared, sigma)
-        cell = []
-        for i in range(n_cell):
-            there = moved(crystal, np.eye(3 + n_cell)[3 + i] * 1e-6)
-            offset, distance, _ = seen(there)
-            here = seen(crystal)
-            cell.append(((offset - here[0]) / 1e-6, (distance - here[1]) / 1e-6, (lean(there) - lean(crystal)) / 1e-6))
-        jacobian, target = _system(terms, weight, sigma, shape, free, cell, lean(crystal))
+        jacobian, target = _system(terms, _student(squared, sigma), sigma, shape, free, cell, leaning)
         normal, pull = jacobian.T @ jacobian, jacobian.T @ target
         step = -np.linalg.solve(normal + damping * np.diag(np.diag(normal)), pull)
         other = shape.copy()
         other[free] += np.clip(step[3 + n_cell :], -1.0, 1.0)
         shorter = min(1.0, 0.01 / max(float(np.linalg.norm(step[:3])), 1e-12))
         there = moved(crystal, np.asarray(shorter * step[: 3 + n_cell], dtype=np.float64))
-        trial, far, new = at(there, other, sigma)
-        if trial > value:
+        new, far_lean = _terms(*seen(there), other), lean(there)
+        far = np.sum(new.offset**2, axis=1)
+        trial = density(new, far, far_lean, other, sigma)
+        if not trial < value:
             damping *= 10.0
             continue
-        ended = value - trial < 1e-3 and damping < 0.1
-        crystal, shape, terms, damping = there, other, new, max(damping / 10.0, 1e-8)
-        sigma = max(float(np.sqrt(_student(far, sigma) @ far / (2.0 * len(far)))), LEAST_PX)
-        value, squared, _ = at(crystal, shape, sigma)
+        ended = value - trial < SMALL and damping < 0.1
+        crystal, shape, terms, squared, leaning = there, other, new, far, far_lean
+        damping = max(damping / 10.0, 1e-8)
+        sigma = max(float(np.sqrt(_student(squared, sigma) @ squared / (2.0 * len(squared)))), LEAST_PX)
+        value = density(terms, squared, leaning, shape, sigma)
         if ended:
             break
     root, wavelength, width = _spreads(shape)
