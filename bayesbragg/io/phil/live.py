@@ -54,7 +54,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "simulator.spectrum.gauss_spec.res": ("eV", "spacing of its channels"),
     # --- structure factors
     "space_group": ("", "space group of the structure factors and the cell; else the crystal's own"),
-    "simulator.structure_factors.mtz_name": ("path", "MTZ file of the structure factors"),
+    "simulator.structure_factors.mtz_name": ("path", "structure factors: MTZ, or .hkl list (h k l F, or CrystFEL's)"),
     "simulator.structure_factors.mtz_column": ("", "its column or columns, such as I(+),SIGI(+),I(-),SIGI(-)"),
     "simulator.structure_factors.from_pdb.name": ("path", "coordinates to compute structure factors from"),
     "simulator.structure_factors.from_pdb.add_anom": ("", "with anomalous scattering at the beam's wavelength"),
