@@ -137,7 +137,8 @@ def _moved(crystal: Crystal, freedom: FloatArray, parameters: FloatArray) -> Cry
     angle = float(np.linalg.norm(w))
     turn = np.eye(3)
     if angle > 0.0:
-        cross = np.cross(np.eye(3), w / angle)
+        x, y, z = w / angle
+        cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
         turn = turn + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
     return crystal.with_cell_and_orientation(cell, turn @ crystal.U)
 
