@@ -1,9 +1,11 @@
 """DIALS integration of stills in HDF5 with the geometry in attributes, for `merging.py`. Run it with DIALS' own python.
 
-    /usr/bin/python3 benchmarks/dials_integrate.py REFINED_FOLDER IMAGE_FOLDER PROCESS.phil OUTPUT_FOLDER
+    /usr/bin/python3 benchmarks/dials_integrate.py REFINED_FOLDER IMAGE_FOLDER PROCESS.phil OUTPUT_FOLDER [INDEXED]
 
 Input are the models and indexed reflections of dials.stills_process (NAME_refined.expt, NAME_indexed.refl). What runs
 is the integration step of dials.stills_process (prediction, profile model, background, summation) with its defaults.
+Shots that are in INDEXED only (models of its indexing) go through its refinement first; the two numbers of its mosaic
+model, which it takes from a program that Debian does not have, are the medians of those of the refined shots.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import dxtbx.imageset
 import dxtbx.model.experiment_list as experiment_list
 import h5py
 import numpy as np
+from dials.algorithms.refinement import RefinerFactory
 from dials.array_family import flex
 from dials.command_line.stills_process import Processor, phil_scope
 from dxtbx.format.FormatHDF5 import FormatHDF5
 from dxtbx.format.FormatStill import FormatStill
-from dxtbx.model import Detector
+from dxtbx.model import Detector, MosaicCrystalSauter2014
 from dxtbx.model.beam import BeamFactory
 from libtbx.phil import parse
 
@@ -62,12 +65,31 @@ for module in (registry, dxtbx.imageset, experiment_list):
     module.get_format_class_for_file = _find
 
 
-def main(refined: str, images: str, phil: str, out: str) -> None:
+def refine(params, experiments, reflections, mosaic):
+    """What dials.stills_process does after indexing, its estimate of the mosaic model left out."""
+    refiner = RefinerFactory.from_parameters_data_experiments(params, reflections, experiments)
+    refiner.run()
+    experiments, predicted = refiner.get_experiments(), refiner.predict_for_indexed()
+    for column in ("xyzcal.mm", "xyzcal.px", "s1", "entering", "delpsical.rad"):
+        if column in predicted:
+            reflections[column] = predicted[column]
+    for experiment in experiments:
+        crystal = MosaicCrystalSauter2014(experiment.crystal)
+        crystal.set_half_mosaicity_deg(mosaic["ML_half_mosaicity_deg"])
+        crystal.set_domain_size_ang(mosaic["ML_domain_size_ang"])
+        experiment.crystal = crystal
+    return experiments, reflections.select(refiner.selection_used_for_refinement())
+
+
+def main(refined: str, images: str, phil: str, out: str, indexed: str = "") -> None:
     Path(out).mkdir(parents=True, exist_ok=True)
     text = Path(phil).read_text() + f"\noutput.output_dir={out}\ndispatch.integrate=True\n"
     params = phil_scope.fetch(source=parse(text)).extract()
-    for expt in sorted(Path(refined).glob("*_refined.expt")):
-        tag = expt.name.removesuffix("_refined.expt")
+    found = {path.name: path for folder in (indexed, refined) if folder for path in Path(folder).glob("*_refined.expt")}
+    known = [json.loads(p.read_text())["crystal"][0] for p in found.values() if p.parent != Path(indexed)]
+    mosaic = {k: float(np.median([c[k] for c in known])) for k in ("ML_half_mosaicity_deg", "ML_domain_size_ang")}
+    for name, expt in sorted(found.items()):
+        tag = name.removesuffix("_refined.expt")
         document = json.loads(expt.read_text())
         for imageset in document["imageset"]:
             imageset["images"] = [str(Path(images).resolve() / f"{tag}.h5")]
@@ -79,9 +101,15 @@ def main(refined: str, images: str, phil: str, out: str) -> None:
         reflections = flex.reflection_table.from_file(str(expt.with_name(f"{tag}_indexed.refl")))
         processor = Processor(copy.deepcopy(params), composite_tag=None, rank=0)
         processor.setup_filenames(tag)
-        integrated = processor.integrate(experiments, reflections)
+        try:
+            if expt.parent == Path(indexed):
+                experiments, reflections = refine(params, experiments, reflections, mosaic)
+            integrated = processor.integrate(experiments, reflections)
+        except Exception as error:
+            print(tag, "failed:", str(error).splitlines()[0] if str(error) else type(error).__name__, flush=True)
+            continue
         print(tag, len(reflections), "indexed,", len(integrated), "integrated", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "summary": Command("bayesbragg.cli.summary", "what a run's crystals have in common, as priors for the next run"),
     "report": Command("bayesbragg.cli.report", "one HTML page about a run, finished or under way"),
     "show": Command("bayesbragg.cli.show", "print what files hold, and draw them"),
+    "spectra": Command("bayesbragg.cli.spectra", "show, draw and convert spectra, and count the channels used"),
     "simulate": Command("bayesbragg.cli.simulate", "make images of known truth"),
     "phil": Command("bayesbragg.cli.phil", "print a command's parameters with defaults, units and meanings"),
     "completion": Command("bayesbragg.cli.completion", "print a script that completes words in your shell"),

@@ -123,14 +123,14 @@ def _unseen(parameters: Parameters, closed: ClosedScene, options: Options) -> tu
     """
     scene, reflexes = closed.scene, closed.reflexes
     live = reflexes.live > 0
-    still = replace(parameters, mosaic=replace(parameters.mosaic, eta_deg=jnp.zeros(3)))
+    still = replace(parameters, mosaic=parameters.mosaic.without_spread())
     plain = replace(options, spread="none")
     shapes = shape_reflexes(still, scene, plain, reflexes)
     K = shapes.stiffness[0]
     across = (K[:, 0] + K[:, 2]) / (K[:, 0] * K[:, 2] - K[:, 1] ** 2)
     rotations = jnp.zeros(())
     if options.spread != "none":
-        angle = jnp.radians(jnp.max(jnp.asarray(parameters.mosaic.eta_deg)))
+        angle = jnp.radians(parameters.mosaic.largest_spread_deg())
         rotations = angle**2 * (1.0 + 0.5 * jnp.max(jnp.where(live, across / shapes.variance[0], 0.0)))
     lacking = lacking_variance(closed.subpixels or options.oversample, options.oversample)
     if closed.beam is None and lacking == 0:

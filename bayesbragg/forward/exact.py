@@ -40,7 +40,7 @@ def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> 
     With ``options.point_spread`` it is the blurred sum of Bragg photons and background, less the background.
     """
     dtype = jnp.dtype(options.precision)
-    rotations = mosaic_rotations(scene.mosaic, parameters.mosaic.eta_deg, options.spread)
+    rotations = mosaic_rotations(scene.mosaic, parameters.mosaic, options.spread)
     real_space = real_space_vectors(parameters, scene)
     blocks, height = block_heights(parameters, options)
     n_mosaic = rotations.shape[0]

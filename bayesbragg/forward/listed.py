@@ -140,8 +140,7 @@ def _blur(parameters: Parameters, scene: Scene, reflexes: Reflexes, beam: BeamSp
 
 def narrowest_window(parameters: Parameters, scene: Scene, options: Options, reflexes: Reflexes) -> float:
     """Standard deviation in 1/lambda' of the narrowest window, that of blocks without spread, 1/angstrom."""
-    mosaic = parameters.mosaic
-    still = replace(parameters, mosaic=replace(mosaic, eta_deg=np.zeros_like(mosaic.eta_deg)))
+    still = replace(parameters, mosaic=parameters.mosaic.without_spread())
     _, sharpness = _exponents(still, scene, one_gaussian(options), reflexes, 0.0, 0.0)
     return math.sqrt(0.5 / float(sharpness))
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from jax.scipy.special import erf, erfinv
 
 from bayesbragg.forward.options import Spread
+from bayesbragg.forward.parameters import MosaicParameters
 from bayesbragg.forward.rotations import axis_rotation
 
 __all__ = ["MosaicSamples", "angular_covariance", "block_matrix", "mosaic_rotations", "sample_axes"]
@@ -58,19 +59,35 @@ def block_matrix(n_abc: Array, n_def: Array) -> Array:
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def angular_covariance(samples: MosaicSamples, eta: Array, spread: Spread) -> Array:
-    """Covariance of the rotation vector of a Gaussian spread in the lab, ``(3, 3)``, in units of eta squared.
+def angular_covariance(samples: MosaicSamples, mosaic: MosaicParameters, spread: Spread) -> Array:
+    """Covariance of the rotation vector of a Gaussian spread in the lab, ``(3, 3)``, radian^2.
 
-    Isotropic: eta[0]^2 times the identity. Anisotropic: independent rotations about a, b and c with standard deviations
-    eta, sum over the axes of eta_x^2 a_x a_x^T.
+    Isotropic: eta_a^2 times the identity. Anisotropic: independent rotations about a, b and c with standard deviations
+    eta, sum over the axes of eta_x^2 a_x a_x^T. General: L L^T with the lower triangle L = [[eta_a, 0, 0],
+    [d, eta_b, 0], [f, e, eta_c]] in orthonormal axes of the starting crystal: along a, across a in the plane of a and
+    b, and along c*. The few domains of a real crystal rarely lie evenly about their mean; their turns go together.
     """
+    eta = jnp.radians(jnp.asarray(mosaic.eta_deg))
     if spread == "gaussian_isotropic":
         return eta[0] ** 2 * jnp.eye(3)
     axes = samples.cell_directions
+    if spread == "gaussian_general":
+        d, e, f = jnp.radians(jnp.asarray(mosaic.eta_def_deg))
+        none = jnp.zeros(())
+        rows = [[eta[0], none, none], [d, eta[1], none], [f, e, eta[2]]]
+        root = jnp.stack([jnp.stack(row) for row in rows]).T @ _orthonormal(axes)
+        return root.T @ root
     return (axes * (eta**2)[:, None]).T @ axes
 
 
-def mosaic_rotations(samples: MosaicSamples, eta_deg: Array, spread: Spread) -> Array:
+def _orthonormal(directions: Array) -> Array:
+    """Rows along a, across a in the plane of a and b, and along c*, ``(3, 3)``."""
+    normal = jnp.cross(directions[0], directions[1])
+    normal = normal / jnp.linalg.norm(normal)
+    return jnp.stack([directions[0], jnp.cross(normal, directions[0]), normal])
+
+
+def mosaic_rotations(samples: MosaicSamples, mosaic: MosaicParameters, spread: Spread) -> Array:
     """Rotations W_m in the order +angle, -angle of each axis, ``(n_samples, 3, 3)``; the identity without spread.
 
     Isotropic: every axis has width eta_deg[0]. Anisotropic: the width about an axis v is |v . T v|^(-1/2) with
@@ -80,9 +97,10 @@ def mosaic_rotations(samples: MosaicSamples, eta_deg: Array, spread: Spread) -> 
     """
     if spread == "none":
         return jnp.eye(3)[None]
-    if spread in ("gaussian_isotropic", "gaussian_anisotropic"):
+    eta_deg = jnp.asarray(mosaic.eta_deg)
+    if spread in ("gaussian_isotropic", "gaussian_anisotropic", "gaussian_general"):
         vector = samples.axes * _chi_quantile(jnp.asarray(samples.cdf))[:, None]
-        root = jnp.linalg.cholesky(angular_covariance(samples, jnp.radians(eta_deg), spread))
+        root = jnp.linalg.cholesky(angular_covariance(samples, mosaic, spread))
         vector = vector @ root.T
         # A vector of length zero has no axis; its derivative must exist all the same.
         squared = jnp.sum(vector * vector, axis=-1)

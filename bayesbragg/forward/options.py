@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["Options", "Spread"]
 
-Spread = Literal["none", "isotropic", "anisotropic", "gaussian_isotropic", "gaussian_anisotropic"]
+Spread = Literal["none", "isotropic", "anisotropic", "gaussian_isotropic", "gaussian_anisotropic", "gaussian_general"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Options:
         block_scale: include det(N) in the lattice factor (False is the classic ``no_Nabc_scale``).
         spread: mosaic spread. The classic models have axes uniform on the sphere and a half-normal angle, of one width
             (isotropic) or one per cell axis (anisotropic); the Gaussian ones a normal rotation vector, with the same
-            standard deviation about every axis or one about each of a, b, c.
+            standard deviation about every axis, one about each of a, b, c, or any covariance (general).
         complex_factors: structure factors are complex, with anomalous scatterers per wavelength.
         diffuse: include diffuse scattering.
         diffuse_stencil: neighbouring reflections on each side that contribute to it.

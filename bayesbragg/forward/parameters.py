@@ -6,10 +6,11 @@ the number of crystals on the shot; the cell and the mosaic spread are shared by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -51,11 +52,22 @@ class MosaicParameters:
         n_abc: cells per block along a, b, c, ``(n_lattices, 3)``.
         n_def: off-diagonal elements Nd (ab), Ne (bc), Nf (ac) of the block matrix, ``(n_lattices, 3)``.
         eta_deg: mosaic spread about a, b, c, ``(3,)``, degree. With isotropic spread only the first counts.
+        eta_def_deg: what goes with another axis: b with a, c with b, c with a, ``(3,)``, degree. Of the general
+            spread alone (`bayesbragg.forward.mosaic.angular_covariance`).
     """
 
     n_abc: Array
     n_def: Array
     eta_deg: Array
+    eta_def_deg: Array
+
+    def without_spread(self) -> MosaicParameters:
+        """The same blocks, all in one orientation."""
+        return replace(self, eta_deg=jnp.zeros(3), eta_def_deg=jnp.zeros(3))
+
+    def largest_spread_deg(self) -> Array:
+        """Not less than the standard deviation of the spread about any axis, scalar, degree."""
+        return jnp.sqrt(jnp.max(jnp.asarray(self.eta_deg)) ** 2 + jnp.sum(jnp.asarray(self.eta_def_deg) ** 2))
 
 
 @jax.tree_util.register_dataclass
@@ -128,6 +140,7 @@ class Parameters:
         n_abc: npt.ArrayLike = 10.0,
         n_def: npt.ArrayLike = 0.0,
         eta_deg: npt.ArrayLike = 0.0,
+        eta_def_deg: npt.ArrayLike = 0.0,
         G: npt.ArrayLike = 1.0,
         b_factor_A2: float = 0.0,
         lambda_offset_A: float = 0.0,
@@ -150,7 +163,9 @@ class Parameters:
 
         return cls(
             CrystalParameters(full(rot_xyz, n_lattices, 3), full(cell, 6)),
-            MosaicParameters(full(n_abc, n_lattices, 3), full(n_def, n_lattices, 3), full(eta_deg, 3)),
+            MosaicParameters(
+                full(n_abc, n_lattices, 3), full(n_def, n_lattices, 3), full(eta_deg, 3), full(eta_def_deg, 3)
+            ),
             ScaleParameters(full(G, n_lattices), full(b_factor_A2)),
             SpectrumParameters(full(lambda_offset_A), full(lambda_scale)),
             PanelParameters(

@@ -62,8 +62,7 @@ def enough_subpixels(parameters: Parameters, scene: Scene, options: Options, ref
 @partial(quick_jit, static_argnames="options")
 def _block_widths(parameters: Parameters, scene: Scene, options: Options, reflexes: Reflexes) -> tuple[Array, Array]:
     """Narrowest standard deviation of blocks without spread: as an angle across q0, and on the detector, in pixels."""
-    mosaic = parameters.mosaic
-    still = replace(parameters, mosaic=replace(mosaic, eta_deg=jnp.zeros_like(mosaic.eta_deg)))
+    still = replace(parameters, mosaic=parameters.mosaic.without_spread())
     shapes = shape_reflexes(still, scene, options, reflexes)
     K = shapes.stiffness[0]
     mean, difference = 0.5 * (K[:, 0] + K[:, 2]), 0.5 * (K[:, 0] - K[:, 2])
@@ -108,8 +107,7 @@ def _variance_range(
     lacking: Array,
 ) -> tuple[Array, Array]:
     """Least and largest v / l^2 over all spreads up to this one: given the place across q0, and whatever it is."""
-    mosaic = parameters.mosaic
-    still = replace(parameters, mosaic=replace(mosaic, eta_deg=jnp.zeros_like(mosaic.eta_deg)))
+    still = replace(parameters, mosaic=parameters.mosaic.without_spread())
     shapes = shape_reflexes(still, scene, options, reflexes)
     blur = partial(blur_covariance, still, scene, reflexes, spread=beam, lacking=lacking)
     along, _, _ = covariance_of(shape_reflexes(still, scene, options, reflexes, blur=blur))

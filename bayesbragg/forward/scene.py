@@ -228,7 +228,7 @@ def _index_range(
     M = misorientation(parameters.crystal.rot_xyz) @ lattices.U @ cell_matrix(parameters.crystal.cell)
     h = jnp.einsum("lji,bpj->lbpi", M @ lattices.basis.T, u - k)
     h = h[..., None] * ends
-    spread = 4.0 * jnp.radians(jnp.max(parameters.mosaic.eta_deg)) * jnp.max(jnp.abs(h), axis=(2, 3, 4))[..., None]
+    spread = 4.0 * jnp.radians(parameters.mosaic.largest_spread_deg()) * jnp.max(jnp.abs(h), axis=(2, 3, 4))[..., None]
     return jnp.min(h, axis=(2, 4)) - spread, jnp.max(h, axis=(2, 4)) + spread
 
 

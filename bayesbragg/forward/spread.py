@@ -119,18 +119,17 @@ def _nodes(
     """
     n_rows = frame.shape[0]
     unit = jnp.array([1.0, 0.0, 1.0])
-    eta = jnp.radians(parameters.mosaic.eta_deg)
     if options.spread == "none":
         return jnp.zeros((1, n_rows, 3)), jnp.ones((1, n_rows))
     if options.spread == "isotropic":
-        width = jnp.maximum(eta[0], 1e-12)
+        width = jnp.maximum(jnp.radians(parameters.mosaic.eta_deg[0]), 1e-12)
         limit = jnp.arcsinh(width / ratio)
         x = jnp.asarray(rule)[:, :1] * limit
         sigma = ratio * jnp.sinh(x)
         weight = jnp.asarray(rule)[:, 1:] * limit * ratio / width * jnp.cosh(x)
         return (sigma**2)[..., None] * unit, weight
     # w x q0 along the first direction across is |q0| times w along the second, and the other way round with a sign.
-    covariance = angular_covariance(scene.mosaic, eta, options.spread)
+    covariance = angular_covariance(scene.mosaic, parameters.mosaic, options.spread)
     e1, e2 = frame[:, 1], frame[:, 2]
     s11, s12, s22 = (jnp.einsum("ri,ij,rj->r", a, covariance, b) for a, b in ((e1, e1), (e1, e2), (e2, e2)))
     return jnp.stack([s22, -s12, s11], axis=-1)[None], jnp.ones((1, n_rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,13 @@ def cell_from_vectors(real_space_A: npt.ArrayLike) -> FloatArray:
     lengths = np.linalg.norm(vectors, axis=1)
     cosines = [np.dot(vectors[i], vectors[j]) / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
     return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))])
+
+
+def _kept(array: npt.ArrayLike) -> FloatArray:
+    """The array, not to be written to."""
+    array = np.asarray(array, dtype=np.float64)
+    array.setflags(write=False)
+    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,25 +80,26 @@ class Crystal:
         """A crystal of the given cell (angstrom, degree) turned by the rotation U."""
         return cls((np.asarray(U) @ cell_matrix(cell)).T, **symmetry)
 
-    @property
+    # Worked out once: searches over orientations ask for these thousands of times. Not to be written to.
+    @cached_property
     def cell(self) -> FloatArray:
         """a, b, c (angstrom), alpha, beta, gamma (degree), ``(6,)``."""
-        return cell_from_vectors(self.real_space_A)
+        return _kept(cell_from_vectors(self.real_space_A))
 
-    @property
+    @cached_property
     def B_real(self) -> FloatArray:
         """Columns a, b, c of the unrotated cell, ``(3, 3)``, angstrom."""
-        return cell_matrix(self.cell)
+        return _kept(cell_matrix(self.cell))
 
-    @property
+    @cached_property
     def U(self) -> FloatArray:
         """Orientation: ``real_space_A.T = U @ B_real``, a proper rotation for a right-handed cell."""
-        return np.asarray(self.real_space_A.T @ np.linalg.inv(self.B_real))
+        return _kept(self.real_space_A.T @ np.linalg.inv(self.B_real))
 
-    @property
+    @cached_property
     def A_reciprocal(self) -> FloatArray:
         """Columns a*, b*, c* in the laboratory frame, ``(3, 3)``, 1/angstrom."""
-        return np.asarray(np.linalg.inv(self.real_space_A))
+        return _kept(np.linalg.inv(self.real_space_A))
 
     def with_cell_and_orientation(self, cell: npt.ArrayLike, U: npt.ArrayLike) -> Crystal:
         """The same symmetry with another cell (angstrom, degree) and orientation."""

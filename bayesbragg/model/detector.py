@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,11 +88,11 @@ class Detector:
         """+1 or -1: the sign that makes the normal of the first panel point away from the sample."""
         return 1.0 if np.dot(self.origin_mm[0], np.cross(self.fast[0], self.slow[0])) > 0 else -1.0
 
-    @property
+    @cached_property
     def normal(self) -> FloatArray:
-        """Unit normals, ``(n_panels, 3)``, all with the sign of the first panel's."""
+        """Unit normals, ``(n_panels, 3)``, all with the sign of the first panel's. Not to be written to."""
         normal = self.normal_sign * np.cross(self.fast, self.slow)
-        return np.asarray(normal / np.linalg.norm(normal, axis=-1, keepdims=True))
+        return _frozen(normal / np.linalg.norm(normal, axis=-1, keepdims=True), np.float64, normal.shape)
 
     def lab_mm(self, panel: npt.ArrayLike, fast_px: npt.ArrayLike, slow_px: npt.ArrayLike) -> FloatArray:
         """Laboratory positions of pixel coordinates (pixels from the outer corner), ``(..., 3)``, millimetre."""
@@ -112,7 +113,7 @@ class Detector:
         """
         panel = np.asarray(panel)
         direction = np.asarray(direction, dtype=float)
-        normal = np.cross(self.fast, self.slow)[panel]
+        normal = self.normal[panel]
         along = np.sum(direction * normal, axis=-1)
         distance = np.sum(self.origin_mm[panel] * normal, axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):

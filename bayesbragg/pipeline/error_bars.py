@@ -39,10 +39,11 @@ _TRIPLE = {
     "ncells_sd": ("Na", "Nb", "Nc"),
     "ncells_def_sd": ("Nd", "Ne", "Nf"),
     "eta_abc_sd": ("eta_a", "eta_b", "eta_c"),
+    "eta_def_sd": ("eta_d", "eta_e", "eta_f"),
     "diffuse_gamma_sd": ("diffuse_gamma_a", "diffuse_gamma_b", "diffuse_gamma_c"),
     "diffuse_sigma_sd": ("diffuse_sigma_a", "diffuse_sigma_b", "diffuse_sigma_c"),
 }
-_SHARED = {"ncells_sd": "N", "ncells_def_sd": "Ndef", "eta_abc_sd": "eta"}
+_SHARED = {"ncells_sd": "N", "ncells_def_sd": "Ndef", "eta_abc_sd": "eta", "eta_def_sd": "eta_def"}
 _SHARED |= {"diffuse_gamma_sd": "diffuse_gamma", "diffuse_sigma_sd": "diffuse_sigma"}
 
 
@@ -123,8 +124,8 @@ def sd_columns(sds: Mapping[str, float], constraint: CellConstraint, lattice: in
     """Standard deviations by name as columns of the table of shots; those of fixed parameters are 0.
 
     Columns: ``a_sd`` ... ``ga_sd`` (angstrom, degree), ``rotX_sd`` ... (radian), ``spot_scales_sd``, ``ncells_sd``,
-    ``ncells_def_sd`` (cells), ``eta_abc_sd`` (degree), ``diffuse_gamma_sd``, ``diffuse_sigma_sd`` (angstrom),
-    ``B_sd`` (angstrom^2), ``detz_shift_mm_sd``, ``lam0_sd`` (angstrom), ``lam1_sd``.
+    ``ncells_def_sd`` (cells), ``eta_abc_sd``, ``eta_def_sd`` (degree), ``diffuse_gamma_sd``, ``diffuse_sigma_sd``
+    (angstrom), ``B_sd`` (angstrom^2), ``detz_shift_mm_sd``, ``lam0_sd`` (angstrom), ``lam1_sd``.
     """
 
     def sd(name: str) -> float:

@@ -17,11 +17,14 @@ from bayesbragg.pipeline.settings import (
     SpectrumSettings,
     StartValues,
 )
-from bayesbragg.priors import Cell
+from bayesbragg.priors import Cell, Uniform
 from bayesbragg.priors.classic import from_classic
 from bayesbragg.stills.boxes import BoxSettings
 
 __all__ = ["settings_from_phil"]
+
+LAW_SAMPLES = 100
+"""Least number of orientations in which the exact sum samples a normal spread; closed forms need none."""
 
 
 def settings_from_phil(p: ResolvedParameters, cell_names: tuple[str, ...] = ()) -> RefineSettings:
@@ -178,8 +181,9 @@ def _model(p: ResolvedParameters) -> ModelSettings:
         kahn=p.kahn_factor,
         init_scale=simulator.init_scale,
         block_scale=not p.no_Nabc_scale,
-        n_mosaic=crystal.num_mosaicity_samples,
+        n_mosaic=max(crystal.num_mosaicity_samples, 1 if p.spread == "classic" else LAW_SAMPLES),
         isotropic_spread=crystal.has_isotropic_mosaicity,
+        spread=p.spread,
         thin_sensor=detector.force_zero_thickness or (detector.thicksteps == 1 and detector.thick is None),
         thick_mm=detector.thick,
         attenuation_mm=detector.atten,
@@ -236,6 +240,9 @@ def _priors(p: ResolvedParameters, cell_names: tuple[str, ...]) -> Any:
         ucell_ang_abs=p.ucell_ang_abs,
         cell_names=cell_names,
     )
+    if p.spread == "general" and not p.fix.eta_abc:
+        reach = max(p.maxs.eta_abc)
+        priors = replace(priors, eta_def=Uniform(-reach, reach))
     to_start = p.restrain_cell_to_start
     if to_start and isinstance(priors.cell, Cell):
         angle = to_start[1] if len(to_start) > 1 else None

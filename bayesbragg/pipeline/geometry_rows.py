@@ -60,6 +60,7 @@ def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRo
             "G": [float(row["spot_scales"]) for row in lattices],
             "n_def": np.array([row.get("ncells_def", (0, 0, 0)) for row in lattices], dtype=float).tolist(),
             "eta_deg": np.array(first.get("eta_abc", (0, 0, 0)), dtype=float).tolist(),
+            "eta_def_deg": np.array(first.get("eta_def", (0, 0, 0)), dtype=float).tolist(),
             "lambda_offset_A": float(first.get("lam0", 0.0)),
             "lambda_scale": float(first.get("lam1", 1.0)),
             "gamma_A": np.array(first.get("diffuse_gamma", (1, 1, 1)), dtype=float).tolist(),

@@ -184,7 +184,7 @@ def _table(
             predictions.miller_index[mine],
             n_abc=np.asarray(mosaic.n_abc)[number],
             n_def=np.asarray(mosaic.n_def)[number],
-            eta_deg=float(np.max(np.asarray(mosaic.eta_deg))) if model.options.spread != "none" else 0.0,
+            turns=model.turns(),
         )
         hkl = predictions.miller_index[mine]
         _, distance, _ = predicted_centroids(crystal, beam, model.detector, hkl, panel[mine])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bayesbragg.io.coordinates import read_pdb_structure_factors
 from bayesbragg.io.experiments import read_beam, read_detector, read_experiments, replace_detector
+from bayesbragg.io.hkl_lists import read_hkl
 from bayesbragg.io.images import image_from_shoeboxes, read_image
 from bayesbragg.io.masks import read_mask
 from bayesbragg.io.matching import ImageGroup, match
@@ -231,6 +232,8 @@ def _factors(settings: FactorSettings, group: str, wavelength_A: float) -> Struc
         # The amplitude is put in box by box (`bayesbragg.pipeline.pixel_model`).
         return StructureFactors(np.zeros((1, 3), dtype=np.int64), np.zeros(1), default_F=1.0)
     symmetry: SpaceGroup = lookup_space_group(settings.space_group or group)
+    if settings.mtz is not None and settings.mtz.suffix == ".hkl":
+        return read_hkl(settings.mtz, symmetry, default_F=settings.default_F)
     if settings.mtz is not None:
         return read_mtz(settings.mtz, settings.columns, space_group=symmetry, default_F=settings.default_F)
     if settings.pdb is not None:
@@ -264,7 +267,10 @@ def check_inputs(
         lookup_space_group(factors.space_group)
     if factors.mtz is not None:
         # The symmetry of the shots is not known yet; the columns are what can be wrong here.
-        read_mtz(factors.mtz, factors.columns, default_F=factors.default_F)
+        if factors.mtz.suffix == ".hkl":
+            read_hkl(factors.mtz)
+        else:
+            read_mtz(factors.mtz, factors.columns, default_F=factors.default_F)
     for what, path in (
         ("coordinate file", None if factors.mtz else factors.pdb),
         ("mask", settings.counts.mask),

@@ -191,6 +191,7 @@ def _start(values: StartValues, cell: FloatArray, n_lattices: int) -> Parameters
         n_abc=values.n_abc,
         n_def=values.n_def,
         eta_deg=values.eta_deg,
+        eta_def_deg=values.eta_def_deg,
         G=values.G,
         b_factor_A2=values.b_factor_A2,
         lambda_offset_A=values.lambda_offset_A,

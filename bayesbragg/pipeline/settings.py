@@ -122,6 +122,7 @@ class ModelSettings:
         block_scale: the number of cells of a block enters the intensity.
         n_mosaic: orientations that sample the mosaic spread; 1 for none.
         isotropic_spread: one mosaic spread for a, b and c.
+        spread: the classic distributions of rotations, normal ones, or a normal one of any covariance (``general``).
         thin_sensor: treat the sensor as thin.
         thick_mm, attenuation_mm: sensor thickness and attenuation length instead of the file's, millimetre.
         sensor_layers: layers of a thick sensor.
@@ -140,6 +141,7 @@ class ModelSettings:
     block_scale: bool = True
     n_mosaic: int = 1
     isotropic_spread: bool = False
+    spread: Literal["classic", "gaussian", "general"] = "classic"
     thin_sensor: bool = True
     thick_mm: float | None = None
     attenuation_mm: float | None = None
@@ -163,6 +165,7 @@ class StartValues:
     n_abc: tuple[float, float, float] = (15.0, 15.0, 15.0)
     n_def: tuple[float, float, float] = (0.0, 0.0, 0.0)
     eta_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    eta_def_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
     G: float = 1.0
     b_factor_A2: float = 0.0
     lambda_offset_A: float = 0.0

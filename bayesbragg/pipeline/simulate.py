@@ -95,7 +95,7 @@ def make_world(settings: SimulateSettings) -> World:
     if settings.energy_eV is not None:
         beam = replace(beam, wavelength_A=WAVELENGTH_ENERGY_A_EV / settings.energy_eV)
     factors = replace(settings.shared.factors, d_min=settings.d_min)
-    if factors.mtz is not None:
+    if factors.mtz is not None and factors.mtz.suffix != ".hkl":
         cell, group = read_mtz_symmetry(factors.mtz)
     elif factors.pdb is not None:
         cell, group = read_pdb_symmetry(factors.pdb)
@@ -112,7 +112,9 @@ def make_world(settings: SimulateSettings) -> World:
     with np.errstate(invalid="ignore"):
         volume = np.linalg.det(cell_matrix(cell))
     if not volume > 0:
-        raise InputError(f"simulate.unit_cell={tuple(cell)}: no such cell; expected a, b, c, alpha, beta, gamma")
+        raise InputError(
+            f"simulate.unit_cell={tuple(float(x) for x in cell)}: no such cell; expected a, b, c, alpha, beta, gamma"
+        )
     if settings.orientation is not None:
         turn = np.reshape(settings.orientation, (3, 3))
         if not (np.allclose(turn @ turn.T, np.eye(3), atol=1e-4) and np.linalg.det(turn) > 0):
@@ -220,6 +222,7 @@ def _shot(world: World, settings: SimulateSettings, number: int) -> tuple[Still,
         n_abc=blocks,
         n_def=start.n_def,
         eta_deg=start.eta_deg,
+        eta_def_deg=start.eta_def_deg,
         G=scale,
         b_factor_A2=start.b_factor_A2,
     )

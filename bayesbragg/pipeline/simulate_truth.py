@@ -45,6 +45,7 @@ def describe(
         "n_abc": np.asarray(parameters.mosaic.n_abc).tolist(),
         "n_def": np.asarray(parameters.mosaic.n_def).tolist(),
         "eta_deg": np.asarray(parameters.mosaic.eta_deg).tolist(),
+        "eta_def_deg": np.asarray(parameters.mosaic.eta_def_deg).tolist(),
         "wavelengths_A": spectrum.wavelengths_A.tolist(),
         "photons": spectrum.photons.tolist(),
         "gain_adu_per_photon": settings.camera.gain,

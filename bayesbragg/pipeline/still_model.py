@@ -46,6 +46,8 @@ def options_for(
     spread: str = "none"
     if model.n_mosaic > 1:
         spread = "isotropic" if model.isotropic_spread else "anisotropic"
+        if model.spread != "classic":
+            spread = "gaussian_general" if model.spread == "general" else f"gaussian_{spread}"
     uses_b = uses_b or float(base.scale.b_factor_A2) != 0.0
     return Options(
         oversample=oversample,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bayesbragg.forward import Options, Parameters, Scene
 from bayesbragg.forward.exact import FUDGE
+from bayesbragg.forward.mosaic import MosaicSamples, angular_covariance
 from bayesbragg.model import Crystal, Detector, Reflections, Shot, StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.refine import Refined
@@ -54,6 +55,17 @@ class StillModel:
     parameters: Parameters
     options: Options
     scene_of: Callable[[Shot], Scene]
+
+    def turns(self) -> FloatArray:
+        """Covariance of the mosaic rotations in the lab, ``(3, 3)``, radian^2."""
+        mosaic, spread = self.parameters.mosaic, self.options.spread
+        if spread == "none":
+            return np.zeros((3, 3))
+        if spread in ("isotropic", "anisotropic"):
+            return float(np.radians(np.max(np.asarray(mosaic.eta_deg))) ** 2) * np.eye(3, dtype=np.float64)
+        axes = self.still.crystals[0].real_space_A
+        samples = MosaicSamples(np.zeros((1, 3)), np.zeros(1), axes / np.linalg.norm(axes, axis=1, keepdims=True))
+        return np.asarray(angular_covariance(samples, mosaic, spread))
 
 
 def _scene_maker(still: Still, parameters: Parameters, options: Options, model: ModelSettings) -> Callable[..., Scene]:

@@ -176,6 +176,7 @@ class Priors:
         Nabc, Ndef: block size along a, b, c and its off-diagonal terms, cells; the same for all lattices of a shot
             unless ``per_lattice_blocks``.
         eta_abc: mosaic spread, degree.
+        eta_def: what the general spread has beside it, degree.
         G: scale factor of each lattice.
         B: Debye-Waller factor of the shot, angstrom^2.
         detz_shift: shift of the detector along z, metre.
@@ -191,6 +192,7 @@ class Priors:
     Nabc: Spec = Fixed()
     Ndef: Spec = Fixed()
     eta_abc: Spec = Fixed()
+    eta_def: Spec = Fixed()
     G: Spec = Fixed()
     B: Spec = Fixed()
     detz_shift: Spec = Fixed()

@@ -23,6 +23,7 @@ _FIELDS: dict[str, tuple[tuple[str, str], str, tuple[str, ...], str | None]] = {
     "Nabc": (("mosaic", "n_abc"), "cells", ("Na", "Nb", "Nc"), "blocks"),
     "Ndef": (("mosaic", "n_def"), "cells", ("Nd", "Ne", "Nf"), "blocks"),
     "eta_abc": (("mosaic", "eta_deg"), "degree", tuple(f"eta_{i}" for i in _ABC), None),
+    "eta_def": (("mosaic", "eta_def_deg"), "degree", ("eta_d", "eta_e", "eta_f"), None),
     "diffuse_gamma": (("diffuse", "gamma_A"), "angstrom", tuple(f"diffuse_gamma_{i}" for i in _ABC), None),
     "diffuse_sigma": (("diffuse", "sigma_A"), "angstrom", tuple(f"diffuse_sigma_{i}" for i in _ABC), None),
     "B": (("scale", "b_factor_A2"), "angstrom^2", ("B",), None),
@@ -89,7 +90,8 @@ def _add_field(name: str, priors: Priors, base: Parameters, sites: list[Site], p
 
 
 def _shared_name(name: str, components: tuple[str, ...]) -> str:
-    return {"Nabc": "N", "Ndef": "Ndef", "eta_abc": "eta"}.get(name, name if len(components) > 1 else components[0])
+    short = {"Nabc": "N", "Ndef": "Ndef", "eta_abc": "eta", "eta_def": "eta_def"}
+    return short.get(name, name if len(components) > 1 else components[0])
 
 
 def _add_cell(

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Spectrum
 from bayesbragg.stills.known_lattice import IndexingSettings, Lattice, assign_spots, find_lattice
-from bayesbragg.stills.orientation_refinement import predicted_centroids
 
 __all__ = [
     "IndexedStill",
@@ -210,15 +209,8 @@ def _table(
     number = np.repeat(np.arange(len(lattices)), [len(x.rows) for x in lattices])
     calculated, ray = np.empty((len(rows), 2)), np.empty((len(rows), 3))
     for i, x in enumerate(lattices):
-        calculated[number == i], _, ray[number == i] = predicted_centroids(
-            x.fit.crystal,
-            beam,
-            detector,
-            x.hkl,
-            strong["panel"][x.rows],
-            bandwidth=bandwidth,
-            sigma_distance=x.fit.sigma_distance,
-        )
+        panel = strong["panel"][x.rows]
+        calculated[number == i], _, _, ray[number == i] = x.fit.predicted(beam, detector, x.hkl, panel, bandwidth)
     pixel = detector.pixel_size_mm[table["panel"]]
     none = np.zeros((len(rows), 1))
     observed = table["xyzobs.px.value"][:, :2]

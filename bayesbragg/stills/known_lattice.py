@@ -8,7 +8,7 @@ angstrom, positions pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -17,15 +17,20 @@ from scipy.stats import binom
 
 from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.stills.lattice_search import reduced_basis, search_orientations, sharpen
-from bayesbragg.stills.orientation_refinement import OrientationFit, predicted_centroids, refine_orientation
+from bayesbragg.stills.orientation_refinement import OrientationFit, refine_orientation, with_excitation
 
 __all__ = ["IndexingSettings", "Lattice", "assign_spots", "find_lattice"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+LEARNED_PX, LEARNED_SIGMA = 0.5, 4.0
+"""The largest offset, in pixels and standard deviations, once it is known what excites the reflections."""
 STREAK = 2.0
 """Half the length of the streak that the spectrum makes of a spot, in standard deviations of the wavelength."""
+FEWEST = 12
+"""Spots from which on that is learned."""
+ROUNDS = 2
 TOLERANCES = (0.06, 0.1, 0.15, 0.2)
 """Distances from a lattice point, in index units, at which agreement is compared with chance."""
 
@@ -112,11 +117,11 @@ def assign_spots(
     primitive = np.rint(fraction)
     apart = np.linalg.norm(fraction - primitive, axis=1)
     hkl = np.rint(primitive @ np.linalg.inv(to_primitive).T).astype(np.int64)
-    predicted, distance, _ = predicted_centroids(
-        crystal, beam, detector, hkl, panel, bandwidth=bandwidth, sigma_distance=fit.sigma_distance
-    )
+    predicted, distance, spread, _ = fit.predicted(beam, detector, hkl, panel, bandwidth)
     offset = np.linalg.norm(predicted - position, axis=1)
     limit = max(settings.max_offset_px, settings.max_offset_sigma * fit.sigma_px)
+    if fit.excitation is not None:
+        limit = max(LEARNED_PX, LEARNED_SIGMA * fit.sigma_px)
     # Which part of the spectrum a reflection takes is not known: it may lie anywhere along its streak.
     calculated = hkl @ crystal.A_reciprocal.T
     ends = [
@@ -124,13 +129,12 @@ def assign_spots(
         for x in (-STREAK, STREAK)
     ]
     streak = np.linalg.norm(ends[1] - ends[0], axis=1) / 2.0
-    spectral = bandwidth * beam.wavelength_A * np.sum(q * q, axis=1) / 2.0
     near = (
         (np.abs(fraction - primitive).max(axis=1) < settings.hkl_tolerance)
         & hkl.any(axis=1)
         & (offset < limit + streak)
     )
-    near &= np.abs(distance) < 6.0 * np.hypot(fit.sigma_distance, spectral) + 1e-4
+    near &= np.abs(distance) < 6.0 * spread + 1e-4
     rows = np.flatnonzero(near)
     # Where two spots claim one reflection, the nearer one has it.
     rows = rows[np.argsort(offset[rows], kind="stable")]
@@ -223,8 +227,39 @@ def find_lattice(
         turn = best.fit.crystal.U @ reference.U.T
         final = _refined(turn, _with_cell_of(reference, best), beam, detector, spots, bandwidth, settings, True)
         if final is not None and final.chance <= settings.max_chance and len(final.rows) >= settings.min_spots:
-            return final
+            return _settled(final, reference, beam, detector, spots, bandwidth, settings)
     return None
+
+
+def _settled(
+    lattice: Lattice,
+    reference: Crystal,
+    beam: Beam,
+    detector: Detector,
+    spots: tuple[FloatArray, IntArray, FloatArray],
+    bandwidth: float,
+    settings: IndexingSettings,
+) -> Lattice:
+    """The lattice with what excites its reflections learned, and the spots that agree with that."""
+    _, panel, position = spots
+    best = lattice
+    for _ in range(ROUNDS):
+        if len(best.rows) < max(settings.min_spots, FEWEST):
+            return lattice
+        fit = with_excitation(
+            best.fit,
+            beam,
+            detector,
+            best.hkl,
+            panel[best.rows],
+            position[best.rows],
+            bandwidth=bandwidth,
+            fix_cell=not settings.refine_cell,
+            cell_center=reference,
+        )
+        rows, hkl, _ = assign_spots(fit, beam, detector, spots, bandwidth, settings)
+        best = replace(best, fit=fit, rows=rows, hkl=hkl)
+    return best if len(best.rows) >= max(settings.min_spots, FEWEST) else lattice
 
 
 def _distinct(rotations: Sequence[FloatArray], basis: FloatArray) -> list[FloatArray]:

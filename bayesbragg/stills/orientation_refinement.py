@@ -21,8 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.model import Beam, Crystal, Detector
+from bayesbragg.stills.excitation import Excitation, excited_centroids
+from bayesbragg.stills.excitation_fit import learn_excitation
 
-__all__ = ["OrientationFit", "predicted_centroids", "refine_orientation"]
+__all__ = ["OrientationFit", "predicted_centroids", "refine_orientation", "with_excitation"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -43,11 +45,28 @@ class OrientationFit:
         crystal: refined.
         sigma_px: robust standard deviation of a position, pixels.
         sigma_distance: robust spread of the distances from the Ewald sphere beyond the spectrum's, 1/angstrom.
+        excitation: what its reflections are excited by, once that was learned.
     """
 
     crystal: Crystal
     sigma_px: float
     sigma_distance: float
+    excitation: Excitation | None = None
+
+    def predicted(
+        self, beam: Beam, detector: Detector, hkl: npt.ArrayLike, panel: IntArray, bandwidth: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Position, distance from the Ewald sphere and its standard deviation, and ray of reflections.
+
+        Units and arguments are those of `predicted_centroids`.
+        """
+        if self.excitation is not None:
+            return excited_centroids(self.crystal, beam, detector, hkl, panel, self.excitation)
+        position, distance, ray = predicted_centroids(
+            self.crystal, beam, detector, hkl, panel, bandwidth=bandwidth, sigma_distance=self.sigma_distance
+        )
+        q2 = np.sum((np.asarray(hkl) @ self.crystal.A_reciprocal.T) ** 2, axis=1)
+        return position, distance, np.hypot(self.sigma_distance, bandwidth * beam.wavelength_A * q2 / 2.0), ray
 
 
 def predicted_centroids(
@@ -118,7 +137,8 @@ def _moved(crystal: Crystal, freedom: FloatArray, parameters: FloatArray) -> Cry
     angle = float(np.linalg.norm(w))
     turn = np.eye(3)
     if angle > 0.0:
-        cross = np.cross(np.eye(3), w / angle)
+        x, y, z = w / angle
+        cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
         turn = turn + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
     return crystal.with_cell_and_orientation(cell, turn @ crystal.U)
 
@@ -187,6 +207,44 @@ def refine_orientation(
         if turn < 1e-7 and n:
             break
     return OrientationFit(replace(crystal), sigma_px, sigma_distance)
+
+
+def with_excitation(
+    fit: OrientationFit,
+    beam: Beam,
+    detector: Detector,
+    hkl: npt.ArrayLike,
+    panel: IntArray,
+    observed_px: FloatArray,
+    *,
+    bandwidth: float = 0.0,
+    fix_cell: bool = False,
+    cell_center: Crystal | None = None,
+) -> OrientationFit:
+    """The fit with what excites its reflections learned as well; arguments as for `refine_orientation`."""
+    freedom = np.zeros((0, 6)) if fix_cell else _cell_freedom(fit.crystal)
+    center = (fit.crystal if cell_center is None else cell_center).cell
+
+    def lean(c: Crystal) -> FloatArray:
+        apart = np.concatenate([np.log(c.cell[:3] / center[:3]), np.radians(c.cell[3:] - center[3:])])
+        return np.asarray(apart / CELL_SPREAD)
+
+    crystal, excitation = learn_excitation(
+        fit.crystal,
+        beam,
+        detector,
+        hkl,
+        panel,
+        observed_px,
+        lambda c, step: _moved(c, freedom, step),
+        len(freedom),
+        lean,
+        bandwidth=bandwidth,
+    )
+    position, distance, _, _ = excited_centroids(crystal, beam, detector, hkl, panel, excitation)
+    radius = np.linalg.norm(position - observed_px, axis=1)
+    sigma_px = max(float(np.median(radius)) / 1.1774, LEAST_PX)
+    return OrientationFit(crystal, sigma_px, max(_spread(distance, 0.0), LEAST_DISTANCE), excitation)
 
 
 def _jacobian(function: Callable[[Crystal], FloatArray], crystal: Crystal, freedom: FloatArray) -> FloatArray:

@@ -35,19 +35,22 @@ def partialities(
     *,
     n_abc: npt.ArrayLike,
     n_def: npt.ArrayLike = (0.0, 0.0, 0.0),
-    eta_deg: float = 0.0,
+    turns: npt.ArrayLike = 0.0,
 ) -> FloatArray:
     """Partiality of each reflection, above 0 (or 0 where it underflows) to 1, ``(n,)``.
 
     Args:
         miller_index: conventional setting, ``(n, 3)``.
         n_abc, n_def: block matrix Na, Nb, Nc and Nd (ab), Ne (bc), Nf (ac), cells.
-        eta_deg: mosaic spread, degree, taken as a normal rotation vector.
+        turns: covariance of the mosaic spread's rotation vector in the lab, ``(3, 3)``, or its variance about every
+            axis, radian^2.
     """
     q = np.asarray(miller_index) @ crystal.A_reciprocal.T
     wavelengths, weight = _thinned(spectrum)
     k = beam.direction / wavelengths[:, None]
     result = np.empty(len(q))
+    spread = np.asarray(turns, dtype=float)
+    spread = spread * np.eye(3) if spread.ndim == 0 else spread
     a, b, c = np.asarray(n_abc, dtype=float)
     d, e, f = np.asarray(n_def, dtype=float)
     blocks = np.array([[a, d, f], [d, b, e], [f, e, c]])
@@ -61,8 +64,9 @@ def partialities(
         eps = length - 1.0 / wavelengths
         middle = np.sum(ray * weight[:, None], axis=1)
         middle /= np.linalg.norm(middle, axis=1, keepdims=True)
-        swing = np.radians(eta_deg) * np.linalg.norm(np.cross(middle, q[rows]), axis=1)
-        sigma = np.sqrt(np.einsum("ni,ij,nj->n", middle, covariance, middle) + swing**2)
+        arm = np.cross(middle, q[rows])
+        swing = np.einsum("ni,ij,nj->n", arm, spread, arm)
+        sigma = np.sqrt(np.einsum("ni,ij,nj->n", middle, covariance, middle) + swing)
         here = np.exp(-0.5 * (eps / sigma[:, None]) ** 2) @ weight
         low, high = eps.min(axis=1), eps.max(axis=1)
         shift = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, SHIFTS)

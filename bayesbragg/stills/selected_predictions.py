@@ -101,7 +101,7 @@ def select_predictions(
         factors: used with ``with_factors``.
     """
     d_min = max(settings.d_min, corner_resolution(detector, beam, float(spectrum.wavelengths_A.min())))
-    eta = float(np.max(np.asarray(parameters.mosaic.eta_deg))) if options.spread != "none" else 0.0
+    eta = float(parameters.mosaic.largest_spread_deg()) if options.spread != "none" else 0.0
     blocks = np.asarray(parameters.mosaic.n_abc)
     predictions, lattice = join_predictions(
         [

@@ -167,7 +167,7 @@ def simulate_still(
     adu = expose(bragg + background, camera, generator if noise else None)
 
     truth = _moved(parameters, crystals)
-    eta = float(np.max(np.asarray(parameters.mosaic.eta_deg))) if options.spread != "none" else 0.0
+    eta = float(parameters.mosaic.largest_spread_deg()) if options.spread != "none" else 0.0
     found = [
         predict(crystal, beam, spectrum, detector, d_min=d_min, n_abc=n_abc, eta_deg=eta)
         for crystal, n_abc in zip(truth, np.asarray(parameters.mosaic.n_abc), strict=True)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gemmi
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,6 +41,19 @@ def blank(shot: SmallShot, adu: int) -> SmallShot:
     return replace(shot, still=replace(shot.still, adu=np.full_like(shot.still.adu, adu)))
 
 
+def pack_with_a_filter_of_nobody(path: Path) -> None:
+    """As a file looks whose compression plugin is not installed."""
+    with h5py.File(path, "r+") as file:
+        shape, attributes = file["images"].shape, dict(file["images"].attrs)
+        del file["images"]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk(shape)
+        properties.set_filter(32999, h5py.h5z.FLAG_OPTIONAL, ())
+        made = h5py.h5d.create(file.id, b"images", h5py.h5t.STD_I32LE, h5py.h5s.create_simple(shape), properties)
+        made.write_direct_chunk((0,) * len(shape), b"packed", 0)
+        file["images"].attrs.update(attributes)
+
+
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``a/shot.h5`` and ``b/shot.h5`` (two images, the second blank), bad ones in ``bad``, and the parameters."""
@@ -51,6 +65,11 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_raw([blank(shots[0], 2_000_000_000)], folder / "bad" / "saturated.h5")
     whole = (folder / "a" / "shot.h5").read_bytes()
     (folder / "bad" / "half.h5").write_bytes(whole[: len(whole) // 2])
+    for name in ("packed", "negative"):
+        (folder / "bad" / f"{name}.h5").write_bytes(whole)
+    with h5py.File(folder / "bad" / "negative.h5", "r+") as file:
+        file["spectrum"][...] = -np.abs(file["spectrum"][...])
+    pack_with_a_filter_of_nobody(folder / "bad" / "packed.h5")
     (folder / "bad" / "half.cbf").write_bytes(b"###CBF: VERSION 1.5\ndata_x\n" + whole[:3000])
     (folder / "bad" / "notes.txt").write_text("no image")
     away = folder / "bad" / "away.h5"
@@ -69,7 +88,7 @@ def run(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Smal
 
 
 def test_every_image_has_its_status(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Good, blank, saturated, cut and foreign images in one run: a status and a line each, and the run goes on."""
+    """Good and bad images of all kinds in one run: a status and a line each, and the run goes on."""
     out = tmp_path / "out"
     bad = [raw / "bad" / "half.cbf", raw / "bad" / "notes.txt"]
     assert process(raw / "process.phil", f"{raw}/*/*.h5", *bad, *FAST, f"output.output_dir={out}") == 0
@@ -80,6 +99,8 @@ def test_every_image_has_its_status(raw: Path, tmp_path: Path, capsys: pytest.Ca
         "saturated": "saturated",
         "bad_half_0": "bad input",
         "bad_half_1": "bad input",
+        "packed": "bad input",
+        "negative": "bad input",
         "notes": "bad input",
         "away": "bad geometry",
     }

@@ -218,7 +218,7 @@ def test_tutorial_shots(shared: Path, tmp_path: Path) -> None:
     ("shot", "n_dials", "rmsd_dials"), [(401, 121, 0.734), (601, 29, 0.416), (701, 62, 0.385), (801, 40, 0.263)]
 )
 def test_thermolysin(shared: Path, shot: int, n_dials: int, rmsd_dials: float) -> None:
-    """Real CSPAD stills from the raw CBF: more spots than DIALS indexes, and as many as it does as close."""
+    """Real CSPAD stills from the raw CBF: at least as many spots as DIALS indexes, and all of them nearer together."""
     crystal, group = crystal_of((92.9, 92.9, 130.4, 90, 90, 120), "P6122")
     name = f"idx-20130301060858{shot}"
     experiment = read_image_experiment(shared / "real" / f"{name}.cbf")
@@ -231,7 +231,7 @@ def test_thermolysin(shared: Path, shot: int, n_dials: int, rmsd_dials: float) -
     difference = (table.reflections["xyzobs.px.value"] - table.reflections["xyzcal.px"])[:, :2]
     offset = np.sort(np.linalg.norm(difference, axis=1))
     assert len(offset) >= n_dials
-    assert np.sqrt(np.mean(offset[:n_dials] ** 2)) < rmsd_dials
+    assert np.sqrt(np.mean(offset**2)) < rmsd_dials
 
 
 def test_rayonix(shared: Path) -> None:

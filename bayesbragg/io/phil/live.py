@@ -54,7 +54,7 @@ LIVE: dict[str, tuple[str, str]] = {
     "simulator.spectrum.gauss_spec.res": ("eV", "spacing of its channels"),
     # --- structure factors
     "space_group": ("", "space group of the structure factors and the cell; else the crystal's own"),
-    "simulator.structure_factors.mtz_name": ("path", "MTZ file of the structure factors"),
+    "simulator.structure_factors.mtz_name": ("path", "structure factors: MTZ, or .hkl list (h k l F, or CrystFEL's)"),
     "simulator.structure_factors.mtz_column": ("", "its column or columns, such as I(+),SIGI(+),I(-),SIGI(-)"),
     "simulator.structure_factors.from_pdb.name": ("path", "coordinates to compute structure factors from"),
     "simulator.structure_factors.from_pdb.add_anom": ("", "with anomalous scattering at the beam's wavelength"),
@@ -133,7 +133,11 @@ LIVE: dict[str, tuple[str, str]] = {
     "outlier_fraction": ("", "of pixels that show something else, such as zingers (docs/models.md)"),
     "background": ("", "planes by Poisson likelihood, the classic ones, or inferred with the rest (docs/models.md)"),
     "intensities": ("", "known structure factors, or one unknown intensity per reflection (docs/models.md)"),
+<<<<<<< HEAD
     "sigma_intensity": ("", "relative error of known intensities, one number per box, integrated out (docs/models.md)"),
+=======
+    "spread": ("", "mosaic rotations: the classic laws, normal, or normal with any covariance (docs/models.md)"),
+>>>>>>> real
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
     "forward": ("", "lattice sum: closed form where it is accurate, always, or the exact sum (docs/refine.md)"),
     "inference": ("", "error bars: none (map), a Gaussian about the best fit (laplace), or Markov chains (nuts)"),
