@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.inference.arrow import through
 from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode, near_bounds
 from bayesbragg.inference.nuts_program import BLOCK, Program, Whitened, program_of
 from bayesbragg.inference.unbounded import Target
@@ -144,7 +145,7 @@ def nuts_each(
     generator = np.random.default_rng(seed)
     n = len(gaussians[0].centre)
     program = program_of(Whitened(targets[0].potential), _mass_draws(options), _settings(options, accept), "each")
-    data = [(t.data, jnp.asarray(g.centre), jnp.asarray(g.factor)) for t, g in zip(targets, gaussians, strict=True)]
+    data = [_whitening(t, g) for t, g in zip(targets, gaussians, strict=True)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *data)
     starts = generator.standard_normal((len(targets), options.n_chains, n))
     keys = jax.random.split(jax.random.PRNGKey(seed), (len(targets), options.n_chains))
@@ -183,6 +184,11 @@ def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> 
     return BEFORE_BOUND if near_bounds(target, gaussian) else USUAL
 
 
+def _whitening(target: Target, gaussian: Gaussian) -> tuple[Any, Any, Any]:
+    """The data of a `Whitened` potential."""
+    return target.data, jnp.asarray(gaussian.centre), jax.tree.map(jnp.asarray, gaussian.factor)
+
+
 def _mass_draws(options: NutsOptions) -> int:
     return options.warm_blocks * BLOCK if options.adapt_mass else 0
 
@@ -203,7 +209,7 @@ class _Work:
         report: Callable[[int, int], None] | None,
     ) -> None:
         self.potential, self.options = Whitened(target.potential), options
-        self.data = (target.data, jnp.asarray(gaussian.centre), jnp.asarray(gaussian.factor))
+        self.data = _whitening(target, gaussian)
         self.settings = _settings(options, accept)
         self.report, self.evaluations, self.done = report, gaussian.evaluations, 0
         self.all = 0
@@ -266,8 +272,9 @@ def _posterior(
     clock: float,
 ) -> Posterior:
     """The result of draws ``(n_chains, n_draws, n)`` of u and their statistics."""
-    y = gaussian.centre + stats.pop("u") @ gaussian.factor.T
-    draws_of = target.to_values(y.reshape(-1, y.shape[2])).reshape(*y.shape[:2], -1)
+    u = stats.pop("u")
+    y = gaussian.centre + through(gaussian.factor, u.reshape(-1, u.shape[2]))
+    draws_of = target.to_values(y).reshape(*u.shape[:2], -1)
     verdict, found = judge_chains(target.names, draws_of, stats["diverging"], stats["energy"])
     flat = draws_of.reshape(-1, draws_of.shape[2])
     return Posterior(
