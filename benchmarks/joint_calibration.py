@@ -1,4 +1,4 @@
-"""Simulation-based calibration of joint posteriors by NUTS: panels of three groups and two shots, all from their priors.
+"""Simulation-based calibration of joint posteriors by NUTS: panels and two shots, all drawn from their priors.
 
     python benchmarks/joint_calibration.py run N [--work FOLDER]
     python benchmarks/joint_calibration.py write [--work FOLDER]
@@ -122,8 +122,8 @@ def write(work: Path) -> None:
         "",
         f"{len(ranks)} data sets: panels of {len(set(GROUPS))} groups and {N_SHOTS} shots from their priors, data from "
         f"the fitted (Gaussian) likelihood, {N_BOXES} boxes of {SIDE} x {SIDE} pixels in each shot, chosen before "
-        "motions and noise. Posteriors by NUTS, arrow-shaped preconditioning, one chain from a draw of the Gaussian, 50 "
-        f"draws of warm-up, {N_DRAWS} draws of which one in {THIN} counts; {jax.devices()[0].platform}, "
+        "motions and noise. Posteriors by NUTS, arrow-shaped preconditioning, one chain from a draw of the Gaussian, "
+        f"50 draws of warm-up, {N_DRAWS} draws of which one in {THIN} counts; {jax.devices()[0].platform}, "
         f"{platform.machine()}, jax {jax.__version__}. Made by `benchmarks/joint_calibration.py`.",
         "",
         f"One family-wise 99 % band for the distribution functions of all {len(names)} numbers: {verdict}. Coverage "

@@ -14,6 +14,7 @@ examples:
       input_pkl=procBad/hopper_process_summary.pkl max_process=20 outdir=geom
   bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom joint.groups=quadrants nproc=2
   mpirun -n 8 bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom
+  bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom inference=nuts --strict
   bayesbragg refine process.phil exp_ref_spec_file=shots.txt outdir=again reference_geometry=geom/optGeo.expt
 
 output folder:
@@ -25,6 +26,7 @@ output folder:
   identifiability.txt                      what the data say, what the prior says
   run.json, bayesbragg.log                 settings, versions, input hashes, every step
   geometry_state.npz                       where a run that is killed goes on
+  panels_posterior.nc, .csv, *.png         inference=nuts, or laplace with posterior.draws: draws, verdict, pictures
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Error bars and full posteriors of refined shots.
+"""Error bars and full posteriors of refined shots, or of a joint geometry.
 
 Give the output folder of bayesbragg refine, or single shots in it (TAG_refined.expt). Each shot is prepared again as
-its refinement did, from the settings and inputs that run.json names; run it from the same working directory.
+its refinement did, from the settings and inputs that run.json names; run it from the same working directory. Given the
+output folder of bayesbragg geometry-refine, panels and shots have one posterior (docs/geometry.md).
 
 settings (KEY=VALUE):
   inference=laplace    a Gaussian about the best fit, corrected by importance weights: seconds; or nuts, the full
@@ -21,8 +22,9 @@ of the chains (nuts). With --strict a verdict that fails is exit code 1.
 examples:
   bayesbragg posterior refined
   bayesbragg posterior refined/shot_000_refined.expt inference=nuts plots=True --strict
+  bayesbragg posterior geom inference=nuts plots=True parameters=group3,shot_000_ucell_a
 
-output, in the folder of the run:
+output, in the folder of the run (of a joint geometry: panels_posterior.nc, .csv and pictures):
   TAG_posterior.nc                 draws and all that ArviZ needs: arviz.from_netcdf reads it
   posterior_summary.pkl/.parquet   the table of shots with standard deviations: a_sd, rotX_sd, ncells_sd, ...
 """

@@ -1,4 +1,4 @@
-"""Simulation-based calibration of joint posteriors: panels and shots drawn from their priors, one data set of each draw.
+"""Simulation-based calibration of joint posteriors: panels and shots drawn from their priors, a data set of each draw.
 
 The data sets are judged by `bayesbragg.diagnostics.calibration`, as those of single shots are. Numbers of one data set
 have errors in common (all shots see the same panels): coverage over several numbers has the standard error of its

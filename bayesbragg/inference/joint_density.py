@@ -28,13 +28,14 @@ from bayesbragg.inference.joint_curvature import directions_of, joint_curvature
 from bayesbragg.inference.joint_parts import Bucket, JointData, Shared, shared_potential, shot_potential, split
 from bayesbragg.inference.joint_types import JointFit
 from bayesbragg.inference.pixel_term import Moving, PixelTerm
-from bayesbragg.inference.schur import own_covariance
+from bayesbragg.inference.schur import Blocks, own_covariance
 from bayesbragg.inference.unbounded import Bounds, Target, values_of
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import FitStatus
+from bayesbragg.priors.flatten import Layout
 from bayesbragg.priors.panels import SharedPrior
 
-__all__ = ["JointPotential", "JointTarget", "joint_target", "target_of_joint_fit"]
+__all__ = ["JointPotential", "JointTarget", "joint_sds", "joint_target", "target_of_joint_fit"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -197,9 +198,19 @@ def target_of_joint_fit(
                          "refine the geometry again")  # fmt: skip
     sds = []
     for term, x, blocks in zip(terms, fit.own, fit.blocks, strict=True):
-        variance = np.diag(own_covariance(blocks[0], fit.covariance))
-        sds.append(np.sqrt(np.maximum(variance, 0.0)) * np.abs(term.layout.values_and_slope(x[0])[1]))
+        sds.append(joint_sds(term.layout, x[0], blocks[0], fit.covariance))
     return joint_target(terms, tags, prior, [x[0] for x in fit.own], fit.shared, sds, fit.standard_errors)
+
+
+def joint_sds(layout: Layout, own: FloatArray, block: Blocks, covariance: FloatArray) -> FloatArray:
+    """Standard deviations of a shot's physical values in Gaussian approximation, ``(n,)``.
+
+    Args:
+        own: coordinates of its layout, ``(n,)``; block: its part of the normal equations there.
+        covariance: marginal covariance of the shared numbers.
+    """
+    variance = np.diag(own_covariance(block, covariance))
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)) * np.abs(layout.values_and_slope(own)[1]))
 
 
 def _bucketed(terms: Sequence[PixelTerm]) -> tuple[list[list[int]], list[Moving], list[Recipe]]:

@@ -119,7 +119,7 @@ def refine_geometry(
     )  # fmt: skip
     results = {}
     for number, place in enumerate(places):
-        result = shot_result(terms[number].shot(), fit.own[number], fit.shared, fit.blocks[number][0])
+        result = shot_result(terms[number].shot(), fit.own[number], fit.shared, fit.blocks[number][0], fit.covariance)
         results[place] = result
         if on_results is not None:
             on_results(place, result)

@@ -12,7 +12,6 @@ from bayesbragg.inference.density import LogDensity, Pixels
 from bayesbragg.inference.pixel_term import PixelTerm
 from bayesbragg.model import Crystal, Shot
 from bayesbragg.model.panel_groups import PanelGrouping, group_panels
-from bayesbragg.pipeline.geometry import moved_detector
 from bayesbragg.priors import Cell, CellConstraint, Normal, Positive, Priors, Uniform, make_layout
 from bayesbragg.priors.panels import LevelWidths, PanelPriors, SharedPrior, shared_prior
 from bayesbragg.stills.prediction import predict
@@ -97,7 +96,6 @@ def _shot(
     crystal = Crystal.from_cell(
         cell, random_rotation(generator), space_group="P 43 21 2", space_group_number=96, hall_symbol=" P 4nw 2abw"
     )
-    detector = moved_detector(e.detector, grouping, truth)
     radian = np.array([*cell[:3], *np.radians(cell[3:])])
     edges = cell[[0, 2]] + 0.05 * generator.standard_normal(2)
     true = Parameters.start(
@@ -128,8 +126,7 @@ def boxes_of(
     side: int = SIDE,
 ) -> tuple[LogDensity, np.ndarray]:
     """The density of a shot with boxes about predicted spots and no counts, and the panel of each box."""
-    cell = crystal.cell
-    detector = e.detector
+    cell, detector = crystal.cell, e.detector
     radian = np.array([*cell[:3], *np.radians(cell[3:])])
     spots = predict(crystal, e.beam, e.spectrum, e.detector, d_min=2.8, n_abc=(10.0, 11.0, 14.0), widths=1.5)
     middle = np.clip(np.floor(spots.position).astype(int), 0, None)
