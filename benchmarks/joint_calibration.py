@@ -3,7 +3,7 @@
     python benchmarks/joint_calibration.py run N [--work FOLDER]
     python benchmarks/joint_calibration.py write [--work FOLDER]
 
-Four panels in three groups under a hierarchical prior; each of two shots has 16 boxes of 8 x 8 pixels about predicted
+Four panels in three groups under a hierarchical prior; each of two shots has 12 boxes of 7 x 7 pixels about predicted
 reflections, chosen before there are panels' motions or noise, 6 channels, and nine numbers of its own. ``run`` goes on
 from the ranks that it finds in the working folder; ``write`` makes ``benchmarks/results/joint_calibration.md`` and its
 pictures from them.
@@ -23,8 +23,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "inference"))
-GROUPS, N_SHOTS, N_BOXES, SIDE = (0, 1, 2, 2), 2, 16, 8
-N_DRAWS, THIN, BATCH = 252, 4, 10
+GROUPS, N_SHOTS, N_BOXES, SIDE = (0, 1, 2, 2), 2, 12, 7
+N_DRAWS, THIN, BATCH = 200, 4, 10
 
 
 def make_terms(seed: int = 0) -> Any:

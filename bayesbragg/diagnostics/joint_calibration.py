@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ class JointSimulations:
         fit = fit_joint(terms, self.prior, JointOptions(max_iterations=0), state=there)
         return target_of_joint_fit(terms, [f"shot{k}" for k in range(len(terms))], self.prior, fit)
 
-    @property
+    @cached_property
     def truths(self) -> FloatArray:
         """In the order of the target's names."""
         shots = self.target(0).shots

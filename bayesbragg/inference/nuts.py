@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from bayesbragg.inference.arrow import through
 from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode, near_bounds
 from bayesbragg.inference.nuts_program import BLOCK, Program, Whitened, program_of
-from bayesbragg.inference.unbounded import Target
+from bayesbragg.inference.unbounded import Potential, Target
 from bayesbragg.inference.verdict import judge_chains
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
@@ -86,6 +87,10 @@ class NutsOptions:
     def blocks(self) -> int:
         return -(-self.n_draws // BLOCK)
 
+    def program(self, potential: Potential, accept: float, how: Literal["one", "chains", "each"]) -> Program:
+        mass_draws = self.warm_blocks * BLOCK if self.adapt_mass else 0
+        return program_of(Whitened(potential), mass_draws, (accept, self.adapt_mass, self.max_tree_depth), how)
+
 
 def nuts(
     target: Target,
@@ -144,7 +149,7 @@ def nuts_each(
     accept = options.target_accept or USUAL
     generator = np.random.default_rng(seed)
     n = len(gaussians[0].centre)
-    program = program_of(Whitened(targets[0].potential), _mass_draws(options), _settings(options, accept), "each")
+    program = options.program(targets[0].potential, accept, "each")
     data = [_whitening(t, g) for t, g in zip(targets, gaussians, strict=True)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *data)
     starts = generator.standard_normal((len(targets), options.n_chains, n))
@@ -189,14 +194,6 @@ def _whitening(target: Target, gaussian: Gaussian) -> tuple[Any, Any, Any]:
     return target.data, jnp.asarray(gaussian.centre), jax.tree.map(jnp.asarray, gaussian.factor)
 
 
-def _mass_draws(options: NutsOptions) -> int:
-    return options.warm_blocks * BLOCK if options.adapt_mass else 0
-
-
-def _settings(options: NutsOptions, accept: float) -> tuple[float, bool, int]:
-    return accept, options.adapt_mass, options.max_tree_depth
-
-
 class _Work:
     """The chains of one target."""
 
@@ -208,15 +205,11 @@ class _Work:
         accept: float,
         report: Callable[[int, int], None] | None,
     ) -> None:
-        self.potential, self.options = Whitened(target.potential), options
-        self.data = _whitening(target, gaussian)
-        self.settings = _settings(options, accept)
+        self.options, self.data = options, _whitening(target, gaussian)
+        self.program = partial(options.program, target.potential, accept)
         self.report, self.evaluations, self.done = report, gaussian.evaluations, 0
         self.all = 0
         self.lock = Lock()
-
-    def program(self, how: Literal["one", "chains"]) -> Program:
-        return program_of(self.potential, _mass_draws(self.options), self.settings, how)
 
     def _advance(self, program: Program, chain: Any, blocks: int, warm: bool) -> tuple[Any, dict[str, FloatArray]]:
         """The chain after some blocks of draws, and the draws, joined."""
