@@ -29,6 +29,7 @@ from bayesbragg.inference.pixel_term import Moving, PixelTerm, bragg_at
 from bayesbragg.model import Shot
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.model.posterior import Posterior
+from bayesbragg.priors.flatten import Layout
 from bayesbragg.priors.panels import SharedPrior
 
 __all__ = ["flat_data", "joint_data", "shared_prior_draws", "whole_shared"]
@@ -73,6 +74,7 @@ def joint_data(
     terms: Sequence[PixelTerm],
     shots: Sequence[Shot] | None = None,
     *,
+    layouts: Sequence[Layout] | None = None,
     provenance: Mapping[str, Any] | None = None,
     prior: int = 1000,
     predicted: int = 200,
@@ -84,6 +86,8 @@ def joint_data(
         grouping: the panel groups.
         terms: the shots, as the target was made of them.
         shots: their boxes before padding; adds log likelihood and predicted photons of every box.
+        layouts: the shots' numbers with their priors as they were given; those of the terms have bounds that a search
+            needs, and which are no belief.
         provenance: what made the result.
         prior: draws from the prior.
         predicted: draws of which boxes are predicted.
@@ -98,10 +102,11 @@ def joint_data(
     stats = {"lp": posterior.log_density, **posterior.sample_stats}
     groups["sample_stats"] = dataset(stats, ("chain", "draw"), chains, {})
     drawn = shared_prior_draws(target.prior, prior, posterior.seed) if prior else None
+    layouts = [term.layout for term in terms] if layouts is None else layouts
     if drawn is not None:
         before = {
-            tag: prior_draws(term.layout, prior, posterior.seed + i)
-            for i, ((tag, _), term) in enumerate(zip(target.shots, terms, strict=True))
+            tag: prior_draws(layout, prior, posterior.seed + i)
+            for i, ((tag, _), layout) in enumerate(zip(target.shots, layouts, strict=True))
         }
         one = {"chain": np.arange(1), "draw": np.arange(prior)}
         groups["prior"] = _variables(drawn, before, target, grouping, (1, prior), one)

@@ -161,7 +161,7 @@ def write_joint_posterior(found: JointPosterior, folder: Path, provenance: Mappi
     stills = [term.shot() for term in result.terms]
     data = joint_data(
         found.posterior, found.target, result.grouping, [s.term for s in stills], [s.prepared.shot for s in stills],
-        provenance=provenance,
+        layouts=[s.prepared.layout for s in stills], provenance=provenance,
     )  # fmt: skip
     write_netcdf(data, folder / f"{NAME}.nc")
     rows = found.rows
