@@ -14,6 +14,7 @@ examples:
       input_pkl=procBad/hopper_process_summary.pkl max_process=20 outdir=geom
   bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom joint.groups=quadrants nproc=2
   mpirun -n 8 bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom
+  bayesbragg geometry-refine geom.phil input_pkl=refined outdir=geom inference=nuts --strict
   bayesbragg refine process.phil exp_ref_spec_file=shots.txt outdir=again reference_geometry=geom/optGeo.expt
 
 output folder:
@@ -25,6 +26,7 @@ output folder:
   identifiability.txt                      what the data say, what the prior says
   run.json, bayesbragg.log                 settings, versions, input hashes, every step
   geometry_state.npz                       where a run that is killed goes on
+  panels_posterior.nc, .csv, *.png         inference=nuts, or laplace with posterior.draws: draws, verdict, pictures
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from bayesbragg.pipeline.geometry_job import GeometryJob
     from bayesbragg.pipeline.geometry_run import GeometryResult
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "geometry_job", "run"]
 
 log = logging.getLogger("bayesbragg.geometry")
 DEFAULT_FOLDER = "geometry"
@@ -63,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="single parameters, as for the classic program",
     )
     parser.add_argument("--show-phil", action="store_true", help="print the resolved parameters and stop")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 1 if the fit does not converge or a posterior's verdict fails"
+    )
     add_logging_arguments(parser)
 
 
@@ -80,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.show_phil:
         print(parameters.resolved_text())
         return 0
-    job = _job(parameters)
+    job = geometry_job(parameters)
     if first:
         set_up_logging(job.folder, quiet=arguments.quiet, verbose=arguments.verbose)
         log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
@@ -88,9 +93,28 @@ def run(arguments: argparse.Namespace) -> int:
         result = _work(communicator, job, arguments.quiet)
     else:
         result = run_local(_work, min(parameters.n_processes, len(job.rows)), job, arguments.quiet)
-    if first:
-        _write(result, job, parameters)
-    return 0
+    if not first:
+        return 0
+    record = _write(result, job, parameters)
+    passed = _explore(result, job, record, quiet=arguments.quiet)
+    converged = result.fit.status.value == "converged"
+    return int(arguments.strict and not (converged and passed))
+
+
+def _explore(result: GeometryResult, job: GeometryJob, record: dict[str, Any], *, quiet: bool) -> bool:
+    """The posterior, where one is asked for; whether its verdict passed."""
+    from bayesbragg.cli.posterior_geometry import explore, explore_folder
+
+    how, seed = job.settings.shots.posterior, job.settings.shots.seed
+    if how.inference == "map" or (how.inference == "laplace" and not how.draws):
+        return True
+    if result.fit.status.value == "failed":
+        print(f"bayesbragg: error: no posterior: the joint fit failed ({result.fit.reason})", file=sys.stderr)
+        return False
+    if len(result.terms) < len(job.rows):
+        # Sampling has one process, and takes the shots of the others in.
+        return explore_folder(job.folder, how, seed, (), plots=True, quiet=quiet)
+    return explore(result, job.folder, how, seed, (), record, plots=True, quiet=quiet)
 
 
 def _mpi() -> Communicator | None:
@@ -133,7 +157,12 @@ def _print_step(steps: list[Any], quiet: bool) -> None:
             print(text, file=sys.stderr, flush=True)
 
 
-def _job(parameters: ResolvedParameters) -> GeometryJob:
+def geometry_job(parameters: ResolvedParameters) -> GeometryJob:
+    """The shots and settings that parameters mean.
+
+    Raises:
+        InputError: a file that is not there, or a table of shots that cannot be used.
+    """
     from bayesbragg.pipeline.geometry_job import GeometryJob
     from bayesbragg.pipeline.geometry_rows import table_rows
     from bayesbragg.pipeline.geometry_settings import geometry_settings
@@ -150,8 +179,8 @@ def _job(parameters: ResolvedParameters) -> GeometryJob:
     return GeometryJob(settings, tuple(rows), folder, reference, parameters.device)
 
 
-def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParameters) -> None:
-    """Results as files, their record, and what is printed of them."""
+def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParameters) -> dict[str, Any]:
+    """Results as files and what is printed of them; returns their record."""
     from bayesbragg.pipeline.geometry_output import write_geometry
     from bayesbragg.pipeline.geometry_run import fit_record
 
@@ -174,3 +203,4 @@ def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParamet
     if fit.at_bound:
         print(f"at a bound: {', '.join(fit.at_bound)}")
     print(f"the detector is {folder / name}")
+    return record

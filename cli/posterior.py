@@ -1,7 +1,8 @@
-"""Error bars and full posteriors of refined shots.
+"""Error bars and full posteriors of refined shots, or of a joint geometry.
 
 Give the output folder of bayesbragg refine, or single shots in it (TAG_refined.expt). Each shot is prepared again as
-its refinement did, from the settings and inputs that run.json names; run it from the same working directory.
+its refinement did, from the settings and inputs that run.json names; run it from the same working directory. Given the
+output folder of bayesbragg geometry-refine, panels and shots have one posterior (docs/geometry.md).
 
 settings (KEY=VALUE):
   inference=laplace    a Gaussian about the best fit, corrected by importance weights: seconds; or nuts, the full
@@ -21,8 +22,9 @@ of the chains (nuts). With --strict a verdict that fails is exit code 1.
 examples:
   bayesbragg posterior refined
   bayesbragg posterior refined/shot_000_refined.expt inference=nuts plots=True --strict
+  bayesbragg posterior geom inference=nuts plots=True parameters=group3,shot_000_ucell_a
 
-output, in the folder of the run:
+output, in the folder of the run (of a joint geometry: panels_posterior.nc, .csv and pictures):
   TAG_posterior.nc                 draws and all that ArviZ needs: arviz.from_netcdf reads it
   posterior_summary.pkl/.parquet   the table of shots with standard deviations: a_sd, rotX_sd, ncells_sd, ...
 """
@@ -39,10 +41,12 @@ from typing import TYPE_CHECKING, Any
 
 from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_logging
 from bayesbragg.cli.earlier_run import EarlierRun, compare_inputs, read_run, shot_files, wanted_tags
+from bayesbragg.cli.posterior_geometry import explore_folder, is_geometry
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
     from bayesbragg.model.posterior import Posterior
+    from bayesbragg.pipeline.settings import PosteriorSettings
 
 __all__ = ["add_arguments", "run"]
 
@@ -76,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings, folder, tags = _sorted(arguments.words)
     set_up_logging(None, quiet=arguments.quiet, verbose=arguments.verbose)
+    if is_geometry(folder):
+        return _geometry(settings, folder, tags, arguments)
     earlier = read_run(folder)
     wanted = wanted_tags(earlier, tags)
 
@@ -105,6 +111,18 @@ def run(arguments: argparse.Namespace) -> int:
     good = len(columns) - unconvincing
     print(f"{len(columns)} of {len(wanted)} posteriors, {good} with a verdict that passed; {path} has their sds")
     return int(arguments.strict and bool(failed or unconvincing))
+
+
+def _geometry(settings: Settings, folder: Path, tags: list[str], arguments: argparse.Namespace) -> int:
+    """The posterior of a joint geometry."""
+    if tags:
+        raise InputError(f"{folder}: the shots of a joint geometry have one posterior; give the folder")
+    set_up_logging(folder, quiet=arguments.quiet, verbose=arguments.verbose)
+    names = [name for name in settings.parameters.split(",") if name]
+    passed = explore_folder(
+        folder, _how(settings), settings.seed, names, plots=settings.plots, quiet=arguments.quiet
+    )  # fmt: skip
+    return int(arguments.strict and not passed)
 
 
 def _sorted(words: list[str]) -> tuple[Settings, Path, list[str]]:
@@ -223,11 +241,10 @@ def _one(
     return posterior, [posterior_columns(posterior, constraint, number) for number in range(len(rows))]
 
 
-def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Posterior:
-    from bayesbragg.pipeline.error_bars import sample
+def _how(settings: Settings) -> PosteriorSettings:
     from bayesbragg.pipeline.settings import PosteriorSettings
 
-    how = PosteriorSettings(
+    return PosteriorSettings(
         "nuts" if settings.inference == "nuts" else "laplace",
         settings.draws,
         settings.chains,
@@ -235,6 +252,12 @@ def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Poster
         settings.target_accept,
         settings.exact_hessian,
     )
+
+
+def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Posterior:
+    from bayesbragg.pipeline.error_bars import sample
+
+    how = _how(settings)
     with progress(100, f"sampling {tag}", quiet=quiet or settings.inference != "nuts") as bar:
         shown = 0
 

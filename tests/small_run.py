@@ -11,11 +11,13 @@ import gemmi
 import h5py
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bayesbragg.forward import Options, Parameters
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.reflections import write_reflections
 from bayesbragg.io.structure_factors import read_mtz
+from bayesbragg.io.tables import write_table
 from bayesbragg.model import Crystal, Detector, Experiment, ImageReference, Reflections, Shoebox
 from bayesbragg.stills.simulation import Camera, Still, simulate_still
 from bayesbragg.stills.virtual import (
@@ -161,3 +163,16 @@ def write_run(folder: Path, shots: dict[str, SmallShot]) -> None:
         write_shot(shot, folder, name)
     write_factors(folder / "factors.mtz")
     (folder / "run.phil").write_text(PHIL)
+
+
+def run_folder(folder: Path, shots: dict[str, SmallShot]) -> None:
+    """Shots, factors, parameters and a table that starts every shot at its true blocks and scale."""
+    write_run(folder, shots)
+    rows = [
+        {
+            "exp_name": str(folder / f"{name}.expt"), "stage1_refls": str(folder / f"{name}.refl"),
+            "ncells": list(BLOCKS), "spot_scales": SCALE, "lam0": 0.0, "lam1": 1.0,
+        }
+        for name in shots
+    ]  # fmt: skip
+    write_table(pd.DataFrame(rows), folder / "table.pkl")

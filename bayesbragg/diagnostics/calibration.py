@@ -14,7 +14,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,8 @@ from bayesbragg.inference.nuts import NutsOptions, nuts, nuts_each
 from bayesbragg.inference.unbounded import Target, shot_target
 from bayesbragg.model.errors import InputError
 
-__all__ = ["Band", "Coverage", "Simulations", "coverage", "ecdf_band", "laplace_ranks", "nuts_ranks", "simulate"]
+__all__ = ["Band", "Coverage", "DataSets", "Simulations", "coverage", "ecdf_band", "laplace_ranks", "noisy"]
+__all__ += ["nuts_ranks", "simulate"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -63,6 +64,19 @@ class Simulations:
         pixels = replace(density.problem.pixels, counts=jnp.asarray(self.counts[i]))
         density.problem = replace(density.problem, pixels=pixels)
         return shot_target(density, self.truths[i])
+
+
+class DataSets(Protocol):
+    """Simulated data sets with the truths that they were made from, ``(n_simulations, n)``."""
+
+    @property
+    def truths(self) -> FloatArray: ...
+
+    def __len__(self) -> int: ...
+
+    def target(self, i: int) -> Target:
+        """The posterior of the i-th one."""
+        ...
 
 
 def simulate(density: LogDensity, n: int, seed: int = 0) -> Simulations:
@@ -100,7 +114,7 @@ def _data(truths: Array, keys: Array, problem: Problem, recipe: Recipe) -> Array
         bragg = recipe.forward(problem.layout.place(truth, problem.base), problem.scene, recipe.options)
         bragg = bragg.astype(jnp.float64)
         mu = bragg + pixels.background
-        counts = _noisy(key, recipe.likelihood, mu, noise_variance(mu, pixels.variance, pixels.gain_sd))
+        counts = noisy(key, recipe.likelihood, mu, noise_variance(mu, pixels.variance, pixels.gain_sd))
         D = directions(bragg, pixels)
         if D is None:
             return counts
@@ -111,7 +125,7 @@ def _data(truths: Array, keys: Array, problem: Problem, recipe: Recipe) -> Array
     return result
 
 
-def _noisy(key: Array, likelihood: LikelihoodName, mu: Array, variance: Array) -> Array:
+def noisy(key: Array, likelihood: LikelihoodName, mu: Array, variance: Array) -> Array:
     """Counts with the density of a likelihood, ``shifted_poisson`` excepted, which is none."""
     first, second = jax.random.split(key)
     normal = jax.random.normal(first, mu.shape)
@@ -126,7 +140,7 @@ def _noisy(key: Array, likelihood: LikelihoodName, mu: Array, variance: Array) -
 
 
 def laplace_ranks(
-    simulations: Simulations,
+    simulations: DataSets,
     options: LaplaceOptions | None = None,
     *,
     rows: Sequence[int] | None = None,
@@ -150,7 +164,7 @@ def laplace_ranks(
 
 
 def nuts_ranks(
-    simulations: Simulations,
+    simulations: DataSets,
     options: NutsOptions | None = None,
     *,
     thin: int = 4,

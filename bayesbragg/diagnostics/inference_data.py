@@ -40,7 +40,8 @@ from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
 from bayesbragg.priors.flatten import Layout
 
-__all__ = ["Boxes", "box_terms", "groups_of", "inference_data", "prior_draws", "read_netcdf", "write_netcdf"]
+__all__ = ["Boxes", "attributes_of", "box_terms", "container", "dataset", "groups_of", "inference_data"]
+__all__ += ["prior_draws", "read_netcdf", "write_netcdf"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -148,12 +149,12 @@ def inference_data(
     units = dict(zip(posterior.names, posterior.units, strict=True))
     chains = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
     groups = {
-        "posterior": _dataset(
+        "posterior": dataset(
             {name: posterior.values(name) for name in posterior.names}, ("chain", "draw"), chains, units
         )
     }
     stats = {"lp": posterior.log_density, **posterior.sample_stats}
-    groups["sample_stats"] = _dataset(stats, ("chain", "draw"), chains, {})
+    groups["sample_stats"] = dataset(stats, ("chain", "draw"), chains, {})
     names = {"parameter": np.array(posterior.names), "parameter_bis": np.array(posterior.names)}
     constants = xarray.Dataset(
         {
@@ -169,9 +170,17 @@ def inference_data(
         drawn = {name: v[None] for name, v in prior_draws(density.layout, prior, posterior.seed).items()}
         if drawn and prior:
             coordinates = {"chain": np.arange(1), "draw": np.arange(prior)}
-            groups["prior"] = _dataset(drawn, ("chain", "draw"), coordinates, units)
+            groups["prior"] = dataset(drawn, ("chain", "draw"), coordinates, units)
     groups["constant_data"] = constants
-    attributes = {
+    attributes = attributes_of(posterior, provenance)
+    for group in groups.values():
+        group.attrs.update(attributes)
+    return container(groups)
+
+
+def attributes_of(posterior: Posterior, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How a posterior was found and what its verdict is, for the attributes of every group."""
+    return {
         "method": posterior.method,
         "verdict": str(posterior.verdict),
         "verdict_passed": int(posterior.verdict.passed),
@@ -183,9 +192,6 @@ def inference_data(
         "provenance": json.dumps(dict(provenance or {}), default=str),
         "inference_library": "bayesbragg",
     }
-    for dataset in groups.values():
-        dataset.attrs.update(attributes)
-    return _container(groups)
 
 
 def _add_boxes(
@@ -207,15 +213,15 @@ def _add_boxes(
     }
     dims = ("chain", "draw", "reflection")
     each = terms.log_likelihood[:, rows].reshape(n_chains, n_draws, -1)
-    groups["log_likelihood"] = _dataset({"pixels": each}, dims, names, {})
+    groups["log_likelihood"] = dataset({"pixels": each}, dims, names, {})
     generator = np.random.default_rng([posterior.seed, 1])
     mean = terms.photons[:, rows].reshape(n_chains, n_draws, -1)
     variance = terms.readout_variance[rows] + terms.gain_variance[:, rows].reshape(mean.shape)
     noise = np.sqrt(variance) * generator.standard_normal(mean.shape)
     predicted = generator.poisson(np.maximum(mean, 0.0)) + noise
-    groups["posterior_predictive"] = _dataset({"photons": predicted}, dims, names, {"photons": "photon"})
+    groups["posterior_predictive"] = dataset({"photons": predicted}, dims, names, {"photons": "photon"})
     observed = {"photons": terms.observed[rows]}
-    groups["observed_data"] = _dataset(observed, dims[2:], {"reflection": rows}, {"photons": "photon"})
+    groups["observed_data"] = dataset(observed, dims[2:], {"reflection": rows}, {"photons": "photon"})
     extra: dict[str, Any] = {
         "n_trusted": ("reflection", np.asarray(density.problem.pixels.trusted)[rows].sum(axis=1)),
     }
@@ -239,9 +245,10 @@ def _add_boxes(
     return constants.merge(xarray.Dataset(extra, coords=coordinates))
 
 
-def _dataset(
+def dataset(
     arrays: Mapping[str, npt.NDArray[Any]], dims: tuple[str, ...], coords: Mapping[str, Any], units: Mapping[str, str]
 ) -> xarray.Dataset:
+    """Arrays of the same dimensions as variables with their units."""
     variables = {
         name: xarray.DataArray(
             array, dims=dims, coords=dict(coords), attrs={"units": units[name]} if name in units else {}
@@ -251,12 +258,13 @@ def _dataset(
     return xarray.Dataset(variables)
 
 
-def _container(groups: Mapping[str, xarray.Dataset]) -> Any:
+def container(groups: Mapping[str, xarray.Dataset]) -> Any:
+    """ArviZ's container of named groups."""
     if hasattr(arviz, "InferenceData"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            container: Any = arviz.InferenceData
-            return container(**groups)
+            kind: Any = arviz.InferenceData
+            return kind(**groups)
     tree = xarray.DataTree.from_dict(dict(groups))
     tree.attrs.update(next(iter(groups.values())).attrs)
     return tree
@@ -295,4 +303,4 @@ def read_netcdf(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: {reason}; expected a posterior (.nc) that `bayesbragg posterior` wrote") from None
     if "posterior" not in groups:
         raise InputError(f"{path}: no group 'posterior' in it; expected a file that `bayesbragg posterior` wrote")
-    return _container(groups)
+    return container(groups)

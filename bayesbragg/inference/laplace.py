@@ -17,6 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.inference.arrow import (
+    ArrowCurvature,
+    ArrowFactor,
+    inverse_root,
+    log_determinant,
+    sds,
+    through,
+    transposed,
+)  # fmt: skip
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.psis import Smoothed, resample, smooth
 from bayesbragg.inference.unbounded import Target, hessian, potentials, shot_target, value_and_grad
@@ -69,17 +78,30 @@ class Gaussian:
 
     Attributes:
         centre: ``(n,)``.
-        factor: F with covariance F F^T, ``(n, n)``.
+        factor: F with covariance F F^T, ``(n, n)``, or its parts where it has the form of an arrow.
         evaluations: that it took to find it.
     """
 
     centre: FloatArray
-    factor: FloatArray
+    factor: FloatArray | ArrowFactor
     evaluations: int
 
     @property
+    def sd(self) -> FloatArray:
+        """Of each coordinate, ``(n,)``."""
+        return sds(self.factor)
+
+    @property
     def covariance(self) -> FloatArray:
-        return np.asarray(self.factor @ self.factor.T)
+        dense = self.dense
+        return np.asarray(dense @ dense.T)
+
+    @property
+    def dense(self) -> FloatArray:
+        """The factor as one matrix, ``(n, n)``."""
+        if isinstance(self.factor, ArrowFactor):
+            return through(self.factor, np.eye(len(self.centre))).T
+        return self.factor
 
 
 def target_of_fit(density: LogDensity, fit: Fit) -> Target:
@@ -95,20 +117,12 @@ def target_of_fit(density: LogDensity, fit: Fit) -> Target:
     return shot_target(density, fit.values)
 
 
-def _factor(curvature: FloatArray) -> FloatArray:
-    """F with F F^T = curvature^-1; directions without curvature get the smallest that is safe."""
-    diagonal = np.abs(np.diag(curvature))
-    positive = diagonal[diagonal > 0]
-    scale = np.sqrt(np.where(diagonal > 0, diagonal, positive.min() if len(positive) else 1.0))
-    values, vectors = np.linalg.eigh(curvature / np.outer(scale, scale))
-    # The absolute value turns a saddle into a valley: a search leaves it downhill.
-    return np.asarray(vectors / np.sqrt(np.maximum(np.abs(values), 1e-10)) / scale[:, None])
-
-
-def _curvature(target: Target, y: FloatArray, exact: bool) -> FloatArray:
+def _factor(target: Target, y: FloatArray, exact: bool) -> FloatArray | ArrowFactor:
+    """F with F F^T the inverse of the curvature at y."""
     if exact or target.curvature is None:
-        return np.asarray(hessian(y, target.data, target.potential))
-    return target.curvature(y)
+        return inverse_root(np.asarray(hessian(y, target.data, target.potential)))
+    found = target.curvature(y)
+    return found.factor() if isinstance(found, ArrowCurvature) else inverse_root(found)
 
 
 def find_mode(target: Target, options: LaplaceOptions | None = None) -> Gaussian:
@@ -123,12 +137,12 @@ def find_mode(target: Target, options: LaplaceOptions | None = None) -> Gaussian
             "the posterior density is not a finite number at the best fit; check pixels, priors and bounds"
         )
     for _ in range(options.max_steps):
-        factor = _factor(_curvature(target, y, options.exact_hessian))
+        factor = _factor(target, y, options.exact_hessian)
         evaluations += 1
-        newton = factor.T @ gradient
+        newton = transposed(factor, gradient)
         if float(np.linalg.norm(newton)) < options.tolerance:
             break
-        step = -factor @ newton
+        step = -through(factor, newton[None])[0]
         # Far out beside a bound the density is exponential and the Gaussian's step means little.
         length = min(1.0, LONGEST_STEP / max(float(np.max(np.abs(step), where=bounded, initial=0.0)), 1e-300))
         for _ in range(MAX_CUTS):
@@ -140,7 +154,7 @@ def find_mode(target: Target, options: LaplaceOptions | None = None) -> Gaussian
             length *= 0.4
         else:
             break
-    return Gaussian(y, _factor(_curvature(target, y, options.exact_hessian)), evaluations + 1)
+    return Gaussian(y, _factor(target, y, options.exact_hessian), evaluations + 1)
 
 
 def _evaluate(target: Target, y: FloatArray) -> tuple[float, FloatArray]:
@@ -153,7 +167,7 @@ def near_bounds(target: Target, gaussian: Gaussian) -> tuple[str, ...]:
     if target.bounds is None:
         return ()
     low, high = np.asarray(target.bounds.low), np.asarray(target.bounds.high)
-    sd = np.sqrt(np.diag(gaussian.covariance))
+    sd = gaussian.sd
     ends = target.to_values(np.stack([gaussian.centre, gaussian.centre - sd, gaussian.centre + sd]))
     spread = 0.5 * np.abs(ends[2] - ends[1])
     close = np.minimum(ends[0] - low, high - ends[0]) < NEAR_SDS * spread
@@ -173,10 +187,10 @@ def _proposal(generator: np.random.Generator, n: int, dimension: int, degrees: f
 
 def _moved(gaussian: Gaussian, y: FloatArray, weights: FloatArray) -> Gaussian:
     """The Gaussian with the mean and covariance of weighted draws ``(m, n)``, never narrower than it was."""
-    mean = weights @ y
-    deviation = np.linalg.solve(gaussian.factor, (y - mean).T)
+    mean, old = weights @ y, gaussian.dense
+    deviation = np.linalg.solve(old, (y - mean).T)
     values, vectors = np.linalg.eigh((deviation * weights) @ deviation.T)
-    factor = gaussian.factor @ (vectors * np.sqrt(np.maximum(values, 1.0)))
+    factor = old @ (vectors * np.sqrt(np.maximum(values, 1.0)))
     return Gaussian(mean, factor, gaussian.evaluations)
 
 
@@ -203,7 +217,7 @@ def laplace(
     used = gaussian
     for attempt in range(1 + options.max_rounds):
         z, log_proposal = _proposal(generator, options.n_draws, len(used.centre), options.degrees)
-        y = used.centre + z @ used.factor.T
+        y = used.centre + through(used.factor, z)
         energy = np.asarray(potentials(y, target.data, target.potential, options.at_once))
         smoothed: Smoothed = smooth(-energy - log_proposal)
         verdict = judge_weights(smoothed, near_bounds(target, gaussian))
@@ -218,7 +232,7 @@ def laplace(
     deviation = values - mean
     covariance = (deviation * w[:, None]).T @ deviation
     rows = resample(w, options.n_draws, generator)
-    determinant = float(np.linalg.slogdet(used.factor)[1])
+    determinant = log_determinant(used.factor)
     evidence = smoothed.log_evidence + determinant
     return Posterior(
         method="laplace",

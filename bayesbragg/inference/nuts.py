@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any, Literal
 
@@ -22,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.inference.arrow import through
 from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode, near_bounds
 from bayesbragg.inference.nuts_program import BLOCK, Program, Whitened, program_of
-from bayesbragg.inference.unbounded import Target
+from bayesbragg.inference.unbounded import Potential, Target
 from bayesbragg.inference.verdict import judge_chains
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
@@ -85,6 +87,10 @@ class NutsOptions:
     def blocks(self) -> int:
         return -(-self.n_draws // BLOCK)
 
+    def program(self, potential: Potential, accept: float, how: Literal["one", "chains", "each"]) -> Program:
+        mass_draws = self.warm_blocks * BLOCK if self.adapt_mass else 0
+        return program_of(Whitened(potential), mass_draws, (accept, self.adapt_mass, self.max_tree_depth), how)
+
 
 def nuts(
     target: Target,
@@ -143,8 +149,8 @@ def nuts_each(
     accept = options.target_accept or USUAL
     generator = np.random.default_rng(seed)
     n = len(gaussians[0].centre)
-    program = program_of(Whitened(targets[0].potential), _mass_draws(options), _settings(options, accept), "each")
-    data = [(t.data, jnp.asarray(g.centre), jnp.asarray(g.factor)) for t, g in zip(targets, gaussians, strict=True)]
+    program = options.program(targets[0].potential, accept, "each")
+    data = [_whitening(t, g) for t, g in zip(targets, gaussians, strict=True)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *data)
     starts = generator.standard_normal((len(targets), options.n_chains, n))
     keys = jax.random.split(jax.random.PRNGKey(seed), (len(targets), options.n_chains))
@@ -183,12 +189,9 @@ def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> 
     return BEFORE_BOUND if near_bounds(target, gaussian) else USUAL
 
 
-def _mass_draws(options: NutsOptions) -> int:
-    return options.warm_blocks * BLOCK if options.adapt_mass else 0
-
-
-def _settings(options: NutsOptions, accept: float) -> tuple[float, bool, int]:
-    return accept, options.adapt_mass, options.max_tree_depth
+def _whitening(target: Target, gaussian: Gaussian) -> tuple[Any, Any, Any]:
+    """The data of a `Whitened` potential."""
+    return target.data, jnp.asarray(gaussian.centre), jax.tree.map(jnp.asarray, gaussian.factor)
 
 
 class _Work:
@@ -202,15 +205,11 @@ class _Work:
         accept: float,
         report: Callable[[int, int], None] | None,
     ) -> None:
-        self.potential, self.options = Whitened(target.potential), options
-        self.data = (target.data, jnp.asarray(gaussian.centre), jnp.asarray(gaussian.factor))
-        self.settings = _settings(options, accept)
+        self.options, self.data = options, _whitening(target, gaussian)
+        self.program = partial(options.program, target.potential, accept)
         self.report, self.evaluations, self.done = report, gaussian.evaluations, 0
         self.all = 0
         self.lock = Lock()
-
-    def program(self, how: Literal["one", "chains"]) -> Program:
-        return program_of(self.potential, _mass_draws(self.options), self.settings, how)
 
     def _advance(self, program: Program, chain: Any, blocks: int, warm: bool) -> tuple[Any, dict[str, FloatArray]]:
         """The chain after some blocks of draws, and the draws, joined."""
@@ -266,8 +265,9 @@ def _posterior(
     clock: float,
 ) -> Posterior:
     """The result of draws ``(n_chains, n_draws, n)`` of u and their statistics."""
-    y = gaussian.centre + stats.pop("u") @ gaussian.factor.T
-    draws_of = target.to_values(y.reshape(-1, y.shape[2])).reshape(*y.shape[:2], -1)
+    u = stats.pop("u")
+    y = gaussian.centre + through(gaussian.factor, u.reshape(-1, u.shape[2]))
+    draws_of = target.to_values(y).reshape(*u.shape[:2], -1)
     verdict, found = judge_chains(target.names, draws_of, stats["diverging"], stats["energy"])
     flat = draws_of.reshape(-1, draws_of.shape[2])
     return Posterior(

@@ -30,7 +30,7 @@ from bayesbragg.inference.schur import Blocks
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.priors.panels import EXTRAS
 
-__all__ = ["PixelTerm", "exact_scene", "with_boxes"]
+__all__ = ["N_EXTRA", "Moving", "PixelTerm", "bragg_at", "exact_scene", "target_of", "with_boxes"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ N_EXTRA = len(EXTRAS)
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class _Moving:
+class Moving:
     """A shot's problem with the groups of its boxes.
 
     Attributes:
@@ -85,7 +85,7 @@ class PixelTerm:
             reference_m=jnp.asarray(1e-3 * grouping.reference_mm[grouping.group[panel]]),
         )
         problem = replace(problem, layout=self.layout, scene=with_boxes(problem.scene, boxes))
-        self.moving = _Moving(problem, jnp.asarray(grouping.group[panel]), jnp.asarray(grouping.axes[panel]))
+        self.moving = Moving(problem, jnp.asarray(grouping.group[panel]), jnp.asarray(grouping.axes[panel]))
         self.recipe, self.n_groups = density.recipe, grouping.n_groups
         self.start = self.layout.initial()[None]
         self.step_limit = np.array([0.5 if s.kind in ("ranged", "log_ranged") else np.inf for s in self.layout.sites])
@@ -95,6 +95,11 @@ class PixelTerm:
             scene = own_reflections(exact_scene(problem.scene), hkl, lattice)
             moving = replace(self.moving, problem=replace(problem, scene=scene))
             self._centroids = (moving, jnp.asarray(valid), np.asarray(observed_px, dtype=np.float64))
+
+    def with_physical_layout(self) -> Moving:
+        """The shot's arrays with coordinates that are the physical values themselves."""
+        moving = replace(self.moving, problem=replace(self.moving.problem, layout=self.layout.physical()))
+        return jax.tree.map(jnp.asarray, moving)  # type: ignore[no-any-return]
 
     def _motion(self, shared: FloatArray) -> tuple[Array, Array]:
         groups = jnp.asarray(shared[: 6 * self.n_groups]).reshape(-1, 6)
@@ -198,14 +203,15 @@ def _with_extras(parameters: Parameters, extras: Array) -> Parameters:
     return replace(parameters, panels=panels, spectrum=spectrum)
 
 
-def _bragg(x: Array, motion: Array, extras: Array, moving: _Moving, recipe: Recipe) -> Array:
+def bragg_at(x: Array, motion: Array, extras: Array, moving: Moving, recipe: Recipe) -> Array:
+    """Bragg photons ``(n_boxes, n_pixels)``, with the motion of each box ``(n_boxes, 6)``."""
     problem = moving.problem
     parameters = _with_extras(problem.layout.to_parameters(x, problem.base), extras)
     scene = with_boxes(problem.scene, move_rigidly(exact_scene(problem.scene).boxes, moving.axes, motion))
     return recipe.forward(parameters, scene, recipe.options).astype(jnp.float64)
 
 
-_jit_bragg = partial(jax.jit, static_argnames="recipe")(_bragg)
+_jit_bragg = partial(jax.jit, static_argnames="recipe")(bragg_at)
 
 
 def _prior_of(x: Array, problem: Problem) -> Array:
@@ -213,25 +219,31 @@ def _prior_of(x: Array, problem: Problem) -> Array:
     return -problem.layout.log_prior(values, problem.layout.place(values, problem.base))
 
 
-def _log_likelihood(bragg: Array, moving: _Moving, recipe: Recipe) -> Array:
+def _log_likelihood(bragg: Array, moving: Moving, recipe: Recipe) -> Array:
     return jnp.sum(box_log_likelihood(bragg, moving.problem.pixels, recipe.likelihood, recipe.window))
 
 
-def _target_of(x: Array, groups: Array, extras: Array, moving: _Moving, recipe: Recipe) -> Array:
-    bragg = _bragg(x, groups[moving.group], extras, moving, recipe)
+def target_of(x: Array, groups: Array, extras: Array, moving: Moving, recipe: Recipe) -> Array:
+    """-(log likelihood + log prior of the shot's own numbers).
+
+    Args:
+        x: own numbers, coordinates of the layout of ``moving``, ``(n,)``.
+        groups: motions of all groups, ``(n_groups, 6)``; extras: what all panels share, ``(N_EXTRA,)``.
+    """
+    bragg = bragg_at(x, groups[moving.group], extras, moving, recipe)
     return _prior_of(x, moving.problem) - _log_likelihood(bragg, moving, recipe)
 
 
-_target = partial(jax.jit, static_argnames="recipe")(_target_of)
-_value_and_grad = partial(jax.jit, static_argnames="recipe")(jax.value_and_grad(_target_of, argnums=(0, 1, 2)))
+_target = partial(jax.jit, static_argnames="recipe")(target_of)
+_value_and_grad = partial(jax.jit, static_argnames="recipe")(jax.value_and_grad(target_of, argnums=(0, 1, 2)))
 
 
 @partial(jax.jit, static_argnames="recipe")
-def _linearize(x: Array, groups: Array, extras: Array, moving: _Moving, recipe: Recipe) -> tuple[Array, ...]:
+def _linearize(x: Array, groups: Array, extras: Array, moving: Moving, recipe: Recipe) -> tuple[Array, ...]:
     problem, pixels = moving.problem, moving.problem.pixels
     n, n_boxes = x.shape[0], moving.group.shape[0]
     motion = groups[moving.group]
-    bragg, push = jax.linearize(lambda a, b, c: _bragg(a, b, c, moving, recipe), x, motion, extras)
+    bragg, push = jax.linearize(lambda a, b, c: bragg_at(a, b, c, moving, recipe), x, motion, extras)
     size = n + 6 + N_EXTRA
     unit = jnp.eye(size, dtype=x.dtype)
 
@@ -259,9 +271,9 @@ def _linearize(x: Array, groups: Array, extras: Array, moving: _Moving, recipe: 
 
 
 @partial(jax.jit, static_argnames="recipe")
-def _centroid(x: Array, groups: Array, extras: Array, moving: _Moving, valid: Array, recipe: Recipe) -> Array:
+def _centroid(x: Array, groups: Array, extras: Array, moving: Moving, valid: Array, recipe: Recipe) -> Array:
     boxes = exact_scene(moving.problem.scene).boxes
-    photons = jnp.where(valid, _bragg(x, groups[moving.group], extras, moving, recipe), 0.0)
+    photons = jnp.where(valid, bragg_at(x, groups[moving.group], extras, moving, recipe), 0.0)
     total = jnp.sum(photons, axis=1)
     middle = [jnp.sum(photons * (px + 0.5), axis=1) / total for px in (boxes.fast_px, boxes.slow_px)]
     return boxes.centre_px + jnp.stack(middle, axis=-1)

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.inference.arrow import ArrowCurvature
 from bayesbragg.inference.density import LogDensity, Problem, Recipe, bragg_log_likelihood
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "potentials",
     "shot_target",
     "value_and_grad",
+    "values_of",
 ]
 
 Array = Any
@@ -94,11 +96,11 @@ class Bounds:
 
     def values(self, y: Array) -> Array:
         """Physical values at y, ``(n,)``."""
-        return self._forward(y)[0]
+        return self.values_and_log_jacobian(y)[0]
 
     def log_jacobian(self, y: Array) -> Array:
         """log |d theta / d y| of each number, ``(n,)``; minus infinity beyond a bound that the bijection ignores."""
-        return self._forward(y)[1]
+        return self.values_and_log_jacobian(y)[1]
 
     def bounded(self) -> npt.NDArray[np.bool_]:
         """Which values have a bound, ``(n,)``."""
@@ -123,7 +125,7 @@ class Bounds:
         y[soft] = x + np.log(-np.expm1(-x))
         return y
 
-    def _forward(self, y: Array) -> tuple[Array, Array]:
+    def values_and_log_jacobian(self, y: Array) -> tuple[Array, Array]:
         """Values and log Jacobians."""
         kind, scale = self.kind, self.scale
         low, high = (jnp.where(jnp.isfinite(a), a, 0.0) for a in (self.low, self.high))
@@ -150,7 +152,8 @@ class Target:
         potential, data: U and its second argument.
         start: coordinates of the best fit, or of a point near it, ``(n,)``.
         to_values: physical values ``(m, n)`` of coordinates ``(m, n)``.
-        curvature: expected second derivative of U at y, ``(n, n)``; None where only the exact one is to be had.
+        curvature: expected second derivative of U at y, ``(n, n)``, or the exact one in the form of an arrow; None
+            where only the exact one is to be had.
         bounds: of the physical values, or None where they are not known.
     """
 
@@ -160,7 +163,7 @@ class Target:
     data: Any
     start: FloatArray
     to_values: Callable[[FloatArray], FloatArray]
-    curvature: Callable[[FloatArray], FloatArray] | None = None
+    curvature: Callable[[FloatArray], FloatArray | ArrowCurvature] | None = None
     bounds: Bounds | None = None
 
 
@@ -178,7 +181,7 @@ class _ShotPotential:
 
     def __call__(self, y: Array, data: tuple[Problem, Bounds]) -> Array:
         problem, bounds = data
-        values, log_jacobian = bounds._forward(y)
+        values, log_jacobian = bounds.values_and_log_jacobian(y)
         parameters = problem.layout.place(values, problem.base)
         prior = problem.layout.log_prior(values, parameters)
         return -(log_likelihood_of_values(values, problem, self.recipe) + prior + jnp.sum(log_jacobian))
@@ -210,13 +213,14 @@ def shot_target(density: LogDensity, values: npt.ArrayLike) -> Target:
         return np.asarray(density.fisher_of_values(at) * np.outer(slope, slope) + np.diag(own))
 
     def to_values(y: FloatArray) -> FloatArray:
-        return np.asarray(_all_values(jnp.asarray(y), bounds))
+        return np.asarray(values_of(jnp.asarray(y), bounds))
 
     return Target(layout.names, layout.units, potential, data, bounds.coordinates(values), to_values, curvature, bounds)
 
 
 @jax.jit
-def _all_values(y: Array, bounds: Bounds) -> Array:
+def values_of(y: Array, bounds: Bounds) -> Array:
+    """Physical values ``(m, n)`` of coordinates ``(m, n)``."""
     return jax.vmap(bounds.values)(y)
 
 
@@ -226,7 +230,7 @@ def _derivatives(y: Array, bounds: Bounds) -> tuple[Array, Array, Array, Array]:
     ones = jnp.ones_like(y)
 
     def first(z: Array) -> tuple[Array, Array]:
-        tangent: tuple[Array, Array] = jax.jvp(bounds._forward, (z,), (ones,))[1]
+        tangent: tuple[Array, Array] = jax.jvp(bounds.values_and_log_jacobian, (z,), (ones,))[1]
         return tangent
 
     (slope, jacobian_slope), (bend, jacobian_bend) = jax.jvp(first, (y,), (ones,))

@@ -46,6 +46,8 @@ def write_shot(job: GeometryJob, place: int, result: ShotResult) -> None:
         "sigmaZ": result.sigma_z,
         "n_boxes": result.n_boxes,
     }
+    for name in result.error_bars[0] if result.error_bars else ():
+        record[name] = [columns[name] for columns in result.error_bars]
     write_bytes(job.folder / f"{row.tag}_shot.json", json.dumps(record, indent=2).encode())
 
 

@@ -47,6 +47,7 @@ class GeometryResult:
         reflections_of_group: boxes on each group, over all shots.
         resumed: the step from which the search went on, 0 for a fresh one.
         notes: what the run decided, in words.
+        terms: this process's shots, as the fit left them.
     """
 
     fit: JointFit
@@ -57,6 +58,7 @@ class GeometryResult:
     reflections_of_group: np.ndarray[Any, np.dtype[np.int64]]
     resumed: int
     notes: tuple[str, ...]
+    terms: tuple[ShotTerm, ...] = ()
 
 
 def refine_geometry(
@@ -117,13 +119,14 @@ def refine_geometry(
     )  # fmt: skip
     results = {}
     for number, place in enumerate(places):
-        result = shot_result(terms[number].shot(), fit.own[number], fit.shared, fit.blocks[number][0])
+        result = shot_result(terms[number].shot(), fit.own[number], fit.shared, fit.blocks[number][0], fit.covariance)
         results[place] = result
         if on_results is not None:
             on_results(place, result)
     comm.sum(np.zeros(1))  # nobody goes on before all results are written
     notes = [note for note in notes if note]
-    return GeometryResult(fit, prior, grouping, detector, results, counts.astype(np.int64), resumed, tuple(notes))
+    boxes = counts.astype(np.int64)
+    return GeometryResult(fit, prior, grouping, detector, results, boxes, resumed, tuple(notes), tuple(terms))
 
 
 def _start(

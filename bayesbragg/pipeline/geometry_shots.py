@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from bayesbragg.forward import Parameters
 from bayesbragg.forward.rotations import misorientation
+from bayesbragg.inference.joint_density import joint_sds
 from bayesbragg.inference.joint_types import JointFit
 from bayesbragg.inference.schur import Blocks
 from bayesbragg.model import Crystal, Reflections
 from bayesbragg.model.panel_groups import PanelGrouping
+from bayesbragg.pipeline.error_bars import NOT_CHECKED, sd_columns
 from bayesbragg.pipeline.geometry_term import GeometryShot
 from bayesbragg.priors.panels import SharedPrior
 
@@ -30,6 +32,7 @@ class ShotResult:
         parameters: physical values; crystals: refined; reflections: with ``xyzcal`` from the model.
         target: its -(log likelihood + log prior of its own numbers); sigma_z: of its pixels.
         n_boxes: boxes in the fit.
+        error_bars: of its own numbers with the panels' integrated out, as columns of the table, for every lattice.
     """
 
     tag: str
@@ -39,10 +42,17 @@ class ShotResult:
     target: float
     sigma_z: float
     n_boxes: int
+    error_bars: tuple[dict[str, Any], ...] = ()
 
 
-def shot_result(shot: GeometryShot, own: FloatArray, shared: FloatArray, block: Blocks) -> ShotResult:
-    """Refined models of a shot at the joint optimum."""
+def shot_result(
+    shot: GeometryShot, own: FloatArray, shared: FloatArray, block: Blocks, covariance: FloatArray
+) -> ShotResult:
+    """Refined models of a shot at the joint optimum.
+
+    Args:
+        covariance: marginal covariance of the shared numbers, ``(n_shared, n_shared)``.
+    """
     prepared, term = shot.prepared, shot.term
     parameters = term.parameters(own, shared)
     cell = np.concatenate([parameters.crystal.cell[:3], np.degrees(parameters.crystal.cell[3:])])
@@ -68,6 +78,20 @@ def shot_result(shot: GeometryShot, own: FloatArray, shared: FloatArray, block: 
         block.target,
         sigma_z,
         n,
+        _error_bars(shot, own, block, covariance),
+    )
+
+
+def _error_bars(
+    shot: GeometryShot, own: FloatArray, block: Blocks, covariance: FloatArray
+) -> tuple[dict[str, Any], ...]:
+    layout, inference = shot.term.layout, shot.settings.posterior.inference
+    sds = joint_sds(layout, own[0], block, covariance)
+    known = dict(zip(layout.names, (sds if inference != "map" else sds * np.nan).tolist(), strict=True))
+    said = {"inference": "map" if inference == "map" else "laplace"}
+    said["verdict"] = "" if inference == "map" else NOT_CHECKED
+    return tuple(
+        sd_columns(known, layout.constraint, number) | said for number in range(len(shot.prepared.still.crystals))
     )
 
 

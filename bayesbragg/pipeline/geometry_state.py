@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,10 @@ class StateKeeper:
     def __init__(self, job: GeometryJob, comm: Communicator, places: Sequence[int]) -> None:
         self.comm, self.places, self.n = comm, list(places), len(job.rows)
         self.path = job.folder / STATE
+        # How shots are visited, and whether a saved state is used, make no other fit.
+        settings = replace(job.settings, resume=True, keep_in_memory=True)
         known = [
-            json.dumps(asdict(job.settings), default=str, sort_keys=True),
+            json.dumps(asdict(settings), default=str, sort_keys=True),
             *(f"{r.tag} {r.experiments} {r.reflections} {sorted(r.start.items())}" for r in job.rows),
             str(job.reference_geometry),
             *(_stamp(path) for row in job.rows for path in (row.experiments, row.reflections)),

@@ -10,29 +10,14 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 from inference.test_centroid_joint import grid_detector
-from small_run import BLOCKS, SCALE, SmallShot, make_shot, write_factors, write_run
+from small_run import make_shot, run_folder, write_factors
 
 from bayesbragg.cli.main import main
 from bayesbragg.io.experiments import read_detector
-from bayesbragg.io.tables import write_table
 from bayesbragg.model import Detector
 from bayesbragg.model.panel_groups import panel_centres_mm
-
-
-def run_folder(folder: Path, shots: dict[str, SmallShot]) -> None:
-    """Shots, factors, parameters and a table that starts every shot at its true blocks and scale."""
-    write_run(folder, shots)
-    rows = [
-        {
-            "exp_name": str(folder / f"{name}.expt"), "stage1_refls": str(folder / f"{name}.refl"),
-            "ncells": list(BLOCKS), "spot_scales": SCALE, "lam0": 0.0, "lam1": 1.0,
-        }
-        for name in shots
-    ]  # fmt: skip
-    write_table(pd.DataFrame(rows), folder / "table.pkl")
 
 
 def refine_geometry(folder: Path, out: str, *words: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from bayesbragg.inference.density import LogDensity, Pixels
 from bayesbragg.inference.pixel_term import PixelTerm
 from bayesbragg.model import Crystal, Shot
 from bayesbragg.model.panel_groups import PanelGrouping, group_panels
-from bayesbragg.pipeline.geometry import moved_detector
 from bayesbragg.priors import Cell, CellConstraint, Normal, Positive, Priors, Uniform, make_layout
 from bayesbragg.priors.panels import LevelWidths, PanelPriors, SharedPrior, shared_prior
 from bayesbragg.stills.prediction import predict
@@ -97,16 +96,41 @@ def _shot(
     crystal = Crystal.from_cell(
         cell, random_rotation(generator), space_group="P 43 21 2", space_group_number=96, hall_symbol=" P 4nw 2abw"
     )
-    detector = moved_detector(e.detector, grouping, truth)
     radian = np.array([*cell[:3], *np.radians(cell[3:])])
     edges = cell[[0, 2]] + 0.05 * generator.standard_normal(2)
     true = Parameters.start(
         np.array([edges[0], edges[0], edges[1], *radian[3:]]),
         rot_xyz=1e-3 * generator.standard_normal(3), n_abc=(10.0, 11.0, 14.0), G=3e4,
     )  # fmt: skip
+    blank_density, panel = boxes_of(e, grouping, crystal, generator, n_boxes, avoid=avoid)
+    term = PixelTerm(blank_density, panel, grouping)
+    x = np.asarray(term.layout.from_parameters(true))
+    mu = term.bragg(x[None], truth) + BACKGROUND
+    counts = generator.poisson(mu) + READOUT * generator.standard_normal(mu.shape)
+    blank = np.zeros(mu.shape)
+    pixels = Pixels(counts, blank + BACKGROUND, np.ones(blank.shape, bool), np.full(blank.shape, READOUT**2))
+    problem = blank_density.problem
+    density = LogDensity(expected_photons, problem.scene, Options(), pixels, blank_density.layout, problem.base)
+    return PixelTerm(density, panel, grouping), x
+
+
+def boxes_of(
+    e: VirtualExperiment,
+    grouping: PanelGrouping,
+    crystal: Crystal,
+    generator: np.random.Generator,
+    n_boxes: int,
+    *,
+    avoid: int | None = None,
+    priors: Priors = PRIORS,
+    side: int = SIDE,
+) -> tuple[LogDensity, np.ndarray]:
+    """The density of a shot with boxes about predicted spots and no counts, and the panel of each box."""
+    cell, detector = crystal.cell, e.detector
+    radian = np.array([*cell[:3], *np.radians(cell[3:])])
     spots = predict(crystal, e.beam, e.spectrum, e.detector, d_min=2.8, n_abc=(10.0, 11.0, 14.0), widths=1.5)
     middle = np.clip(np.floor(spots.position).astype(int), 0, None)
-    half = SIDE // 2
+    half = side // 2
     size = detector.image_size[spots.panel]
     inside = np.all((middle >= half) & (middle < size - half), axis=1)
     if avoid is not None:
@@ -114,22 +138,16 @@ def _shot(
     rows = generator.permutation(np.flatnonzero(inside))[:n_boxes]
     assert len(rows) == n_boxes
     corner = middle[rows] - half
-    bounds = np.stack([corner[:, 0], corner[:, 0] + SIDE, corner[:, 1], corner[:, 1] + SIDE], axis=1)
-    blank = np.zeros((n_boxes, SIDE * SIDE))
+    bounds = np.stack([corner[:, 0], corner[:, 0] + side, corner[:, 1], corner[:, 1] + side], axis=1)
+    blank = np.zeros((n_boxes, side * side))
     shot = Shot(
-        panel=spots.panel[rows], bounds=bounds, shape=(SIDE, SIDE), counts=blank, background=blank + BACKGROUND,
+        panel=spots.panel[rows], bounds=bounds, shape=(side, side), counts=blank, background=blank + BACKGROUND,
         trusted=np.ones(blank.shape, bool), readout_sd=np.asarray(READOUT), miller_index=spots.miller_index[rows],
         reflection_row=np.arange(n_boxes), lattice=np.zeros(n_boxes, int), tilt=np.zeros((n_boxes, 3)),
     )  # fmt: skip
     start = Parameters.start(radian, n_abc=(10.0, 11.0, 14.0), G=3e4)
-    layout, base = make_layout(PRIORS, start, CellConstraint("tetragonal"))
+    layout, base = make_layout(priors, start, CellConstraint("tetragonal"))
     options = Options()
     scene = build_scene(e.detector, e.beam, e.spectrum, [crystal], shot, e.factors, start, options)
     blank_density = LogDensity(expected_photons, scene, options, shot, layout, base)
-    term = PixelTerm(blank_density, shot.panel, grouping)
-    x = np.asarray(term.layout.from_parameters(true))
-    mu = term.bragg(x[None], truth) + BACKGROUND
-    counts = generator.poisson(mu) + READOUT * generator.standard_normal(mu.shape)
-    pixels = Pixels(counts, blank + BACKGROUND, np.ones(blank.shape, bool), np.full(blank.shape, READOUT**2))
-    density = LogDensity(expected_photons, scene, options, pixels, layout, base)
-    return PixelTerm(density, shot.panel, grouping), x
+    return blank_density, shot.panel

@@ -133,11 +133,8 @@ LIVE: dict[str, tuple[str, str]] = {
     "outlier_fraction": ("", "of pixels that show something else, such as zingers (docs/models.md)"),
     "background": ("", "planes by Poisson likelihood, the classic ones, or inferred with the rest (docs/models.md)"),
     "intensities": ("", "known structure factors, or one unknown intensity per reflection (docs/models.md)"),
-<<<<<<< HEAD
     "sigma_intensity": ("", "relative error of known intensities, one number per box, integrated out (docs/models.md)"),
-=======
     "spread": ("", "mosaic rotations: the classic laws, normal, or normal with any covariance (docs/models.md)"),
->>>>>>> real
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
     "forward": ("", "lattice sum: closed form where it is accurate, always, or the exact sum (docs/refine.md)"),
     "inference": ("", "error bars: none (map), a Gaussian about the best fit (laplace), or Markov chains (nuts)"),
