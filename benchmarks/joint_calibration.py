@@ -24,7 +24,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "inference"))
 GROUPS, N_SHOTS, N_BOXES, SIDE = (0, 1, 2, 2), 2, 12, 7
-N_DRAWS, THIN, BATCH = 200, 4, 10
+N_DRAWS, THIN, BATCH = 200, 4, 5
 
 
 def make_terms(seed: int = 0) -> Any:

@@ -75,7 +75,7 @@ def joint_curvature(
         n_shots, n = part.shape
         own, cross = np.empty((n_shots, n, n)), np.empty((n_shots, n, len(group)))
         for i in range(n_shots):
-            shot = jax.tree.map(lambda a, i=i: a[i], bucket)
+            shot = jax.tree.map(lambda a, i=i: np.asarray(a)[i], bucket)
             moves = np.zeros((n + len(directions), n + len(group)))
             moves[:n, :n], moves[n:, n:] = np.diag(of_own[i]), along_shared
             points = np.concatenate([part[i], y_s]) + np.concatenate([moves, -moves])

@@ -136,10 +136,7 @@ def joint_target(
     free = np.flatnonzero(prior.free)
     outside = Bounds.of(prior.low[free], prior.high[free], shared[free], shared_sd[free])
     data = JointData(
-        tuple(
-            Bucket(moving, jax.tree.map(lambda *a: jnp.stack(a), *(bounds[i] for i in rows)))
-            for rows, moving in zip(order, buckets, strict=True)
-        ),
+        tuple(Bucket(moving, _stacked([bounds[i] for i in rows])) for rows, moving in zip(order, buckets, strict=True)),
         Shared(
             outside,
             jnp.asarray(prior.mean[free]),
@@ -149,7 +146,7 @@ def joint_target(
         ),
     )
     rows = [i for part in order for i in part]
-    every = jax.tree.map(lambda *a: jnp.concatenate(a), *(bounds[i] for i in rows), outside)
+    every = jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *(bounds[i] for i in rows), outside)
     names: list[str] = []
     units: list[str] = []
     places, place = {}, 0
@@ -223,5 +220,10 @@ def _bucketed(terms: Sequence[PixelTerm]) -> tuple[list[list[int]], list[Moving]
         key = (structure, tuple((a.shape, str(a.dtype)) for a in leaves), term.recipe)
         found.setdefault(key, []).append(i)
         arrays.append(moving)
-    stacked = [jax.tree.map(lambda *a: jnp.stack(a), *(arrays[i] for i in rows)) for rows in found.values()]
+    stacked = [_stacked([arrays[i] for i in rows]) for rows in found.values()]
     return list(found.values()), stacked, [key[2] for key in found]
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Trees of arrays with one more axis; by numpy, as each shape of each array would be another compiled program."""
+    return jax.tree.map(lambda *a: jnp.asarray(np.stack([np.asarray(x) for x in a])), *trees)

@@ -107,7 +107,8 @@ def program_of(
             model_args=(data,),
             rng_key=key,
         )
-        first = jnp.full((), FIRST_LOG_STEP)
+        # A Python number would be of a weak type here and of a strong one after a draw: another program to compile.
+        first = jnp.asarray(np.float64(FIRST_LOG_STEP))
         return state, Step(jnp.zeros(()), jnp.zeros(()), first, first)
 
     def one(chain: Any, data: Any, warm: Array) -> Any:

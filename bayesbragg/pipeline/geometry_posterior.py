@@ -22,6 +22,7 @@ from bayesbragg.io.files import write_bytes
 from bayesbragg.io.tables import read_table, write_table
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
+from bayesbragg.pipeline.device import forget_programs
 from bayesbragg.pipeline.error_bars import USUAL_DRAWS, sd_columns
 from bayesbragg.pipeline.geometry_run import GeometryResult
 from bayesbragg.pipeline.geometry_term import lists_hold
@@ -71,6 +72,8 @@ def joint_target_of(result: GeometryResult) -> JointTarget:
     Raises:
         InputError: the fit failed.
     """
+    # Programs of the search are of no more use, and those of a posterior take much of the address space.
+    forget_programs(0.05)
     terms = [term.shot().term for term in result.terms]
     return target_of_joint_fit(terms, [term.tag for term in result.terms], result.prior, result.fit)
 

@@ -32,6 +32,13 @@ def test_known_posteriors(make: Callable[[], Known]) -> None:
     assert found.sd == pytest.approx(known.sd, rel=0.08)
 
 
+def test_a_block_of_draws_compiles_once() -> None:
+    known = conjugate()
+    nuts(known.target, NutsOptions(n_chains=2, n_draws=75))
+    program = NutsOptions().program(known.target.potential, 0.6, "one")
+    assert program.advance._cache_size() == 1  # type: ignore[attr-defined]
+
+
 def test_agrees_with_laplace_whatever_the_chains_are() -> None:
     density, true = problem(0)
     target = target_of_fit(density, fit_map(density))
