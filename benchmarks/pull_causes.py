@@ -4,8 +4,8 @@
 
 The model's photons and their derivatives are taken at the true parameters (the scale that of the fit), with the
 reference structure factors and with those that made the images. One scoring step from there with a likelihood's score
-and information gives the errors of its fit in its own error bars, without a fit: on the first shots they equal those of
-fits to 0.1. Beliefs: ``plain``; ``gain`` (3 % of a pixel); ``both`` (and 3 % of a reference intensity); ``free``
+and information gives the errors of its fit in its own error bars, without a fit: they equal those of fits to
+0.07 error bars. Beliefs: ``plain``; ``gain`` (3 % of a pixel); ``both`` (and 3 % of a reference intensity); ``free``
 intensities; ``true_F`` and ``true_F_gain`` with the amplitudes that made the images; ``linear``, as the last but
 without the variance's share of the Gaussian score, which is what weighted least squares with known weights would do.
 ``--photons`` keeps boxes with an expectation between two numbers; ``joint`` is the square of a shot's error in all
