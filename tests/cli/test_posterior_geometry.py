@@ -45,7 +45,7 @@ def refine_words(folder: Path, out: Path) -> list[str]:
         f"outdir={out}",
         "forward=exact",
         GROUPS,
-        HELD,
+        *HELD,
     ]
     return ["geometry-refine", "-q", str(folder / "run.phil"), *given]
 
