@@ -67,7 +67,7 @@ def panels_forest(posterior: Posterior, rows: Sequence[dict[str, Any]], grouping
         rows: from `panel_rows`.
     """
     motions = [motion for motion in MOTIONS if rows and motion in rows[0]]
-    figure = Figure(figsize=(2.3 * len(motions) + 1.0, 1.2 + 0.2 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.3 * len(motions) + 1.0, max(2.6, 1.2 + 0.2 * len(rows))), layout="constrained")
     panels = figure.subplots(1, len(motions), squeeze=False, sharey=True)[0]
     units = dict(zip(MOTIONS, MOTION_UNITS, strict=True))
     y = np.arange(len(rows))

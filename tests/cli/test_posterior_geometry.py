@@ -18,7 +18,7 @@ from bayesbragg.io.tables import read_table
 GROUPS = "joint.groups=pairs"
 # Two groups and flat priors of the crystals leave the rotation about the beam to the prior of the detector: a wide one
 # would bend the posterior.
-HELD = "joint.whole_rotation_sd=0.02,0.02,0.02"
+HELD = ("joint.whole_rotation_sd=0.02,0.02,0.02", "joint.group_rotation_sd=0.02,0.1,0.1")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def refine_words(folder: Path, out: Path) -> list[str]:
         f"outdir={out}",
         "forward=exact",
         GROUPS,
-        HELD,
+        *HELD,
     ]
     return ["geometry-refine", "-q", str(folder / "run.phil"), *given]
 
