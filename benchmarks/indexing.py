@@ -158,7 +158,7 @@ def main(trials: int, folder: Path) -> None:
     for condition in conditions():
         text += row(condition, trials) + "\n"
         print(text.splitlines()[-1], flush=True)
-        (folder / "indexing.md").write_text(text)
+        (folder / "indexing_simulation.md").write_text(text)
 
 
 if __name__ == "__main__":

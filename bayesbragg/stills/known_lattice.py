@@ -159,7 +159,7 @@ def _refined(
     to_primitive = reference.to_primitive
     fit = OrientationFit(start, 2.0, 2e-3)
     length = np.linalg.norm(q, axis=1)
-    plan = ((0.5, True), (1.0, not settings.refine_cell)) + ((1.0, not settings.refine_cell),) * (2 * thorough)
+    plan = ((0.5, True), (1.0, not settings.refine_cell)) + ((1.0, not settings.refine_cell),) * thorough
     rows, hkl, apart = np.empty(0, np.int64), np.empty((0, 3), np.int64), np.full(len(q), 1.0)
     for number, (part, fixed) in enumerate(plan):
         if number < 2:
