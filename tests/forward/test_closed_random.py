@@ -107,7 +107,8 @@ def check(seed: int) -> bool:
     return chosen
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 6])
 def test_random_configuration(seed: int) -> None:
     check(seed)
 
