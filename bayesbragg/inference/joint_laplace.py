@@ -30,8 +30,8 @@ from bayesbragg.inference.arrow import ArrowFactor
 from bayesbragg.inference.density import Recipe
 from bayesbragg.inference.joint_density import JointTarget
 from bayesbragg.inference.joint_parts import Bucket, Shared, shared_potential, shot_potential
-from bayesbragg.inference.laplace import Gaussian, find_mode, near_bounds
-from bayesbragg.inference.psis import resample, smooth
+from bayesbragg.inference.laplace import Gaussian, find_mode, near_bounds, weighted_posterior
+from bayesbragg.inference.psis import smooth
 from bayesbragg.inference.verdict import judge_weights
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
@@ -130,34 +130,15 @@ def joint_laplace(
     smoothed = smooth(log_weight)
     verdict = judge_weights(smoothed, near_bounds(target, gaussian))
     values = target.to_values(np.concatenate([*kept, y_s], axis=1))
-    w = smoothed.weights
-    mean = w @ values
-    deviation = values - mean
-    covariance = (deviation * w[:, None]).T @ deviation
-    order = resample(w, n_draws, generator)
-    return Posterior(
-        method="laplace",
-        names=target.names,
-        units=target.units,
-        draws=values[order][None],
-        log_density=log_density[order][None],
-        sample_stats={"weight": w[order][None]},
-        verdict=verdict,
-        mode=target.to_values(target.start[None])[0],
-        mean=mean,
-        sd=np.sqrt(np.diag(covariance)),
-        covariance=covariance,
-        evaluations=evaluations,
-        seed=seed,
-        seconds=time.perf_counter() - clock,
-        settings={
-            "n_draws": n_draws,
-            "pairs": options.pairs,
-            "k_hat": smoothed.k_hat,
-            "effective_draws": smoothed.effective,
-            "log_evidence": smoothed.log_evidence,
-        },
-    )
+    settings = {
+        "n_draws": n_draws,
+        "pairs": options.pairs,
+        "k_hat": smoothed.k_hat,
+        "effective_draws": smoothed.effective,
+        "log_evidence": smoothed.log_evidence,
+    }
+    return weighted_posterior(target, values, log_density, smoothed, generator, verdict=verdict,
+                              evaluations=evaluations, seed=seed, clock=clock, settings=settings)  # fmt: skip
 
 
 def _log_normal(u: FloatArray, root: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +33,9 @@ from bayesbragg.inference.unbounded import Target, hessian, potentials, shot_tar
 from bayesbragg.inference.verdict import judge_weights
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit
-from bayesbragg.model.posterior import Posterior
+from bayesbragg.model.posterior import Posterior, Verdict
 
-__all__ = ["Gaussian", "LaplaceOptions", "find_mode", "laplace", "near_bounds", "target_of_fit"]
+__all__ = ["Gaussian", "LaplaceOptions", "find_mode", "laplace", "near_bounds", "target_of_fit", "weighted_posterior"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -227,19 +228,50 @@ def laplace(
         if attempt < options.max_rounds:
             used = _moved(used, y, smoothed.weights)
     values = target.to_values(y)
+    settings = {
+        "n_draws": options.n_draws,
+        "degrees": options.degrees,
+        "rounds": attempt + 1,
+        "exact_hessian": options.exact_hessian,
+        "k_hat": smoothed.k_hat,
+        "effective_draws": smoothed.effective,
+        "log_evidence": smoothed.log_evidence + log_determinant(used.factor),
+    }
+    return weighted_posterior(target, values, -energy, smoothed, generator, verdict=verdict, evaluations=evaluations,
+                              seed=seed, clock=clock, settings=settings)  # fmt: skip
+
+
+def weighted_posterior(
+    target: Target,
+    values: FloatArray,
+    log_density: FloatArray,
+    smoothed: Smoothed,
+    generator: np.random.Generator,
+    *,
+    verdict: Verdict,
+    evaluations: int,
+    seed: int,
+    clock: float,
+    settings: dict[str, Any],
+) -> Posterior:
+    """The posterior that weighted draws are: moments of all of them, and one chain resampled by weight.
+
+    Args:
+        values: physical values of the draws, ``(n_draws, n)``; log_density: of the target there, ``(n_draws,)``.
+        smoothed: their weights.
+        clock: when the work began (`time.perf_counter`).
+    """
     w = smoothed.weights
     mean = w @ values
     deviation = values - mean
     covariance = (deviation * w[:, None]).T @ deviation
-    rows = resample(w, options.n_draws, generator)
-    determinant = log_determinant(used.factor)
-    evidence = smoothed.log_evidence + determinant
+    rows = resample(w, len(w), generator)
     return Posterior(
         method="laplace",
         names=target.names,
         units=target.units,
         draws=values[rows][None],
-        log_density=-energy[rows][None],
+        log_density=log_density[rows][None],
         sample_stats={"weight": w[rows][None]},
         verdict=verdict,
         mode=target.to_values(target.start[None])[0],
@@ -249,13 +281,5 @@ def laplace(
         evaluations=evaluations,
         seed=seed,
         seconds=time.perf_counter() - clock,
-        settings={
-            "n_draws": options.n_draws,
-            "degrees": options.degrees,
-            "rounds": attempt + 1,
-            "exact_hessian": options.exact_hessian,
-            "k_hat": smoothed.k_hat,
-            "effective_draws": smoothed.effective,
-            "log_evidence": evidence,
-        },
+        settings=settings,
     )
