@@ -1,14 +1,15 @@
 """The table of speed and memory: sums, fits, posteriors, processes, single precision, share of the machine's peaks.
 
-    python benchmarks/run.py [--quick] [--write] [--rows FILE]
+    python benchmarks/run.py [--quick] [--write] [--rows FILE] [--groups TEXT] [--name NAME]
 
 Needs nothing but the checkout and takes a few minutes, most of them compilation; each row runs in a process of its own
 (`bench_row.py`). The device is JAX's default: on a machine with a GPU the same rows run there. Times are medians and
 least of many calls of a program that has run before; rates are those of the least. A row says how much is summed: terms
 of the exact sum (pixels x channels x mosaic samples x subpixels) or windows of the closed form (rows of pixels x
 subpixels x nodes of the spread). With ``--write`` the table goes to ``benchmarks/results/speed.md`` and ``speed.json``,
-from which ``plots.py`` draws. ``--quick`` takes one row of each kind. Finished rows are lines of FILE, and rows that
-stand there are not measured again.
+from which ``plots.py`` draws, or to NAME.md and NAME.json. ``--quick`` takes one row of each kind, ``--groups`` those
+of which the name matches TEXT, a regular expression. Finished rows are lines of FILE, and rows that stand there are not
+measured again. A GPU gets larger sizes, which a few boxes do not fill.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,17 +37,17 @@ FITS = 24
 Row = dict[str, Any]
 
 
-def sums() -> list[tuple[str, str, Row]]:
+def sums(gpu: bool = False) -> list[tuple[str, str, Row]]:
     """Group, name and specification of the rows of photons, values and gradients."""
     rows: list[tuple[str, str, Row]] = []
     for form in ("closed", "exact"):
         sizes: dict[str, tuple[str, str, tuple[int, ...], Row]] = {
-            "boxes": ("n_boxes", "boxes", (100, 25, 400), {}),
+            "boxes": ("n_boxes", "boxes", (100, 1600, 6400) if gpu else (100, 25, 400), {}),
             "pixels": ("side", "pixels along a side of a box", (6, 24), {}),
             "channels": ("n_channels", "channels", (100, 1000), {}),
             "subpixels": ("oversample", "subpixels along a side", (2, 3), {}),
             "mosaic": ("n_mosaic", "mosaic samples", (20,) if form == "closed" else (4, 20), SPREAD),
-            "shots": ("shots", "shots in a program", (4, 16), {}),
+            "shots": ("shots", "shots in a program", (16, 128) if gpu else (4, 16), {}),
         }
         for group, (key, words, values, more) in sizes.items():
             rows += [(f"{form}: {group}", f"{n} {words}", {"form": form, **more, key: n, "size": n}) for n in values]
@@ -61,11 +63,12 @@ def sums() -> list[tuple[str, str, Row]]:
     return [(group, name, {"what": "sum", **spec}) for group, name, spec in rows]
 
 
-def others() -> list[tuple[str, str, Row]]:
+def others(gpu: bool = False) -> list[tuple[str, str, Row]]:
     """Fits and posteriors."""
+    together = (64, 512) if gpu else (8,)
     return [
         ("fits", "one after the other", {"what": "fits"}),
-        ("fits", "8 in a program", {"what": "fits", "batch": 8}),
+        *[("fits", f"{n} in a program", {"what": "fits", "batch": n}) for n in together],
         ("fits", "one after the other, float32", {"what": "fits", "precision": "float32"}),
         ("posterior", "4 chains of 500 draws", {"what": "draws"}),
     ]
@@ -120,7 +123,7 @@ def machine() -> dict[str, str]:
     }  # fmt: skip
 
 
-def all_rows(programs: Path, quick: bool, file: Path) -> list[Row]:
+def all_rows(programs: Path, quick: bool, file: Path, groups: str, gpu: bool) -> list[Row]:
     """Measure all rows that the file does not hold, and add them to it."""
     rows: list[Row] = [json.loads(text) for text in file.read_text().splitlines()] if file.is_file() else []
     known = {(row["group"], row["name"]) for row in rows}
@@ -134,25 +137,25 @@ def all_rows(programs: Path, quick: bool, file: Path) -> list[Row]:
     def take(specifications: list[tuple[str, str, Row]]) -> None:
         seen: set[str] = set()
         for group, name, spec in specifications:
-            if not (quick and group in seen) and (group, name) not in known:
+            if not (quick and group in seen) and (group, name) not in known and re.search(groups, group):
                 size = {"size": spec.pop("size")} if "size" in spec else {}
                 keep(group, name, {**size, **measure(spec, programs)})
             seen.add(group)
 
     # The default's rows first, the exact sum's, which take longest, last.
-    take([row for row in sums() if not row[0].startswith("exact")] + others())
+    take([row for row in sums(gpu) if not row[0].startswith("exact")] + others(gpu))
     cores = len(os.sched_getaffinity(0))
     sizes = [1] if quick else [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
     for kind, share in (("strong", lambda n: -(-FITS // n)), ("weak", lambda n: FITS // 2)):
         group = f"{kind} scaling"
         for n in sizes:
             name = f"{n} process{'es' * (n > 1)} of one thread"
-            if (group, name) not in known:
+            if (group, name) not in known and re.search(groups, group):
                 row = scaling(n, share(n), programs)
                 first = next((r for r in rows if r["group"] == group), row)
                 row |= {"size": n, "efficiency": row["fits_per_s"] / first["fits_per_s"] / n}
                 keep(group, name, row)
-    take([row for row in sums() if row[0].startswith("exact")])
+    take([row for row in sums(gpu) if row[0].startswith("exact")])
     return rows
 
 
@@ -239,7 +242,9 @@ def report(about: dict[str, str], rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one row of each kind")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/speed.md and speed.json")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/NAME.md and NAME.json")
+    parser.add_argument("--name", default="speed", help="of the files written")
+    parser.add_argument("--groups", default="", help="rows whose group matches this regular expression")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="finished rows; a temporary file by default")
     parser.add_argument("--programs", type=Path, help="folder of compiled programs; a temporary one by default")
     arguments = parser.parse_args()
@@ -247,13 +252,16 @@ def main() -> None:
     print(HEAD)
     with tempfile.TemporaryDirectory() as folder:
         programs, file = arguments.programs or Path(folder), arguments.rows or Path(folder) / "rows.jsonl"
-        rows = all_rows(programs, arguments.quick, file)
+        gpu = "(cpu)" not in about["device"]
+        rows = all_rows(programs, arguments.quick, file, arguments.groups, gpu)
     text = report(about, rows)
     print("\n" + "\n".join(roofline(rows)))
     if arguments.write:
         results = HERE / "results"
-        (results / "speed.md").write_text(text, encoding="utf-8")
-        (results / "speed.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", "utf-8")
+        (results / f"{arguments.name}.md").write_text(text, encoding="utf-8")
+        (results / f"{arguments.name}.json").write_text(
+            json.dumps({"machine": about, "rows": rows}, indent=1) + "\n", "utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any
 
 import jax
@@ -17,4 +18,27 @@ def quick_jit(function: Callable[..., Any], static_argnames: str | tuple[str, ..
 
     Only for functions that no other compiled function calls: a program is compiled in one way.
     """
-    return jax.jit(function, static_argnames=static_argnames, compiler_options=WITHOUT_OPTIMIZATIONS)
+
+    @cache
+    def compiled() -> Callable[..., Any]:
+        return jax.jit(function, static_argnames=static_argnames, compiler_options=understood_options())
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return compiled()(*args, **kwargs)
+
+    return call
+
+
+@cache
+def understood_options() -> dict[str, Any]:
+    """Those of `WITHOUT_OPTIMIZATIONS` that the installed compiler knows; their names come and go with its releases."""
+    return {name: value for name, value in WITHOUT_OPTIMIZATIONS.items() if _is_understood({name: value})}
+
+
+def _is_understood(options: dict[str, Any]) -> bool:
+    try:
+        jax.jit(lambda: 0.0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

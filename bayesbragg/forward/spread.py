@@ -58,6 +58,15 @@ class Reflexes:
     position: Array
     live: Array
 
+    def padded(self, n_rows: int) -> Reflexes:
+        """Copies of the first row, none of them live, added up to ``n_rows``; by numpy."""
+        rows = np.pad(np.arange(len(self.live)), (0, n_rows - len(self.live)))
+        box, lattice, hkl, position, live = (
+            np.asarray(a)[rows] for a in (self.box, self.lattice, self.hkl, self.position, self.live)
+        )
+        live[len(self.live) :] = 0
+        return Reflexes(box, lattice, hkl, position, live)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

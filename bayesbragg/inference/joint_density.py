@@ -6,14 +6,14 @@ ones, and of the shared prior:
     U(y) = sum_i U_i(y_i, y_s) + 1/2 (v - m)^T P (v - m) - log |dv / dy_s|,     v = v(y_s),
 
 the very density that the joint optimum maximises (`bayesbragg.inference.joint`), with the change of variables that
-sampling needs. Shots whose arrays have the same shapes stand together in a bucket: each bucket compiles once, and its
-shots are visited one after the other, so that memory is that of one shot beside the data.
+sampling needs. Shots whose arrays have the same shapes, or nearly so, stand together in a bucket: each bucket compiles
+once, and its shots are visited one after the other, so that memory is that of one shot beside the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.forward.closed import ClosedScene
 from bayesbragg.inference.arrow import ArrowCurvature
 from bayesbragg.inference.density import Recipe
 from bayesbragg.inference.joint_curvature import directions_of, joint_curvature
@@ -41,6 +42,8 @@ Array = Any
 FloatArray = npt.NDArray[np.float64]
 STEP = 1e-3
 """Length of the differences that tell the curvature, in standard deviations."""
+FILLED_UP = 1.1
+"""Lists of reflections are filled up to this many times their length, so that more shots share a bucket."""
 
 
 @dataclass(frozen=True)
@@ -211,17 +214,47 @@ def joint_sds(layout: Layout, own: FloatArray, block: Blocks, covariance: FloatA
 
 
 def _bucketed(terms: Sequence[PixelTerm]) -> tuple[list[list[int]], list[Moving], list[Recipe]]:
-    """Numbers of the terms of each bucket, their stacked arrays, and its recipe."""
+    """Numbers of the terms of each bucket, their stacked arrays, and its recipe.
+
+    Lists of reflections are filled up to the longest of a bucket, where that adds little.
+    """
     found: dict[Any, list[int]] = {}
-    arrays = []
-    for i, term in enumerate(terms):
-        moving = term.with_physical_layout()
-        leaves, structure = jax.tree.flatten(moving)
-        key = (structure, tuple((a.shape, str(a.dtype)) for a in leaves), term.recipe)
-        found.setdefault(key, []).append(i)
-        arrays.append(moving)
-    stacked = [_stacked([arrays[i] for i in rows]) for rows in found.values()]
-    return list(found.values()), stacked, [key[2] for key in found]
+    arrays: dict[int, Moving] = {}
+    long_first = sorted(range(len(terms)), key=lambda i: -_n_rows(terms[i].moving))
+    longest: dict[Any, int] = {}
+    for i in long_first:
+        moving = terms[i].with_physical_layout()
+        n = _n_rows(moving)
+        like = _key(_with_rows(moving, 1), terms[i].recipe) if n else None
+        if n and n * FILLED_UP < longest.get(like, 0):
+            longest[like] = n
+        if n:
+            moving = _with_rows(moving, longest.setdefault(like, n))
+        found.setdefault(_key(moving, terms[i].recipe), []).append(i)
+        arrays[i] = moving
+    order = sorted(sorted(rows) for rows in found.values())
+    recipes = [terms[rows[0]].recipe for rows in order]
+    return order, [_stacked([arrays[i] for i in rows]) for rows in order], recipes
+
+
+def _n_rows(moving: Moving) -> int:
+    """Length of the list of reflections; 0 for the exact sum, which has none."""
+    scene = moving.problem.scene
+    return len(scene.reflexes.live) if isinstance(scene, ClosedScene) else 0
+
+
+def _with_rows(moving: Moving, n: int) -> Moving:
+    """The same with a list of reflections of n rows."""
+    scene = moving.problem.scene
+    reflexes = scene.reflexes
+    longer = reflexes.padded(n) if n > 1 else jax.tree.map(lambda a: a[:1], reflexes)
+    return replace(moving, problem=replace(moving.problem, scene=replace(scene, reflexes=longer)))
+
+
+def _key(moving: Moving, recipe: Recipe) -> Any:
+    """What arrays must have in common to be stacked."""
+    leaves, structure = jax.tree.flatten(moving)
+    return structure, tuple((np.shape(a), str(a.dtype)) for a in leaves), recipe
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

@@ -84,15 +84,23 @@ def _check_variables(definition: Any, name: str) -> None:
 
 
 def _check_auto(definition: Any, like: Any, name: str) -> None:
-    """Refuse a bare ``auto`` where text is expected: the library would make a value of its own of it."""
+    """A bare ``auto``, of which the library makes a value of its own: the choice of that name, or refused."""
     kind = str(like.type) if like.type is not None else ""
-    if kind.startswith(("path", "str")) and any(
-        word.quote_token is None and word.value.lower() == "auto" for word in definition.words
-    ):
-        raise InputError(
-            f'{_where(definition)}: {bare(name)} = {_value(definition)}: "auto" has no meaning here; '
-            "expected a name, in quotes if it really is auto"
-        )
+    bare_words = [word for word in definition.words if word.quote_token is None and word.value.lower() == "auto"]
+    if not bare_words or not kind.startswith(("path", "str", "choice")):
+        return
+    expected = "a name, in quotes if it really is auto"
+    if kind.startswith("choice"):
+        choices = [word.value.lstrip("*") for word in like.words]
+        named = [choice for choice in choices if choice.lower() == "auto"]
+        if named:
+            for word in bare_words:
+                word.value, word.quote_token = named[0], '"'
+            return
+        expected = f"one of {', '.join(choices)}"
+    raise InputError(
+        f'{_where(definition)}: {bare(name)} = {_value(definition)}: "auto" has no meaning here; expected {expected}'
+    )
 
 
 def _check_known(scope: Any, tree: Any, path: str = "") -> None:
