@@ -10,7 +10,6 @@ and priors are those of the bright case of `calibration.py`. NUTS, two chains.
 
 from __future__ import annotations
 
-import copy
 import sys
 from dataclasses import replace
 
@@ -21,10 +20,8 @@ def with_counts(density: object, counts: np.ndarray) -> object:
     """The density with other data."""
     import jax.numpy as jnp
 
-    other = copy.copy(density)
-    problem = density.problem  # type: ignore[attr-defined]
-    other.problem = replace(problem, pixels=replace(problem.pixels, counts=jnp.asarray(counts)))  # type: ignore[attr-defined]
-    return other
+    pixels = density.problem.pixels  # type: ignore[attr-defined]
+    return density.with_pixels(replace(pixels, counts=jnp.asarray(counts)))  # type: ignore[attr-defined]
 
 
 def report(title: str, posterior: object, truth: dict[str, float]) -> None:
@@ -56,8 +53,7 @@ def gain() -> None:
     from bayesbragg.inference.nuts import NutsOptions, nuts
 
     density = make_density("bright")
-    pixels = replace(density.problem.pixels, gain_sd=jnp.asarray(0.05))
-    density.problem = replace(density.problem, pixels=pixels)
+    density = density.with_pixels(replace(density.problem.pixels, gain_sd=jnp.asarray(0.05)))
     simulations = simulate(density, 1, seed=5)
     shot = with_counts(density, simulations.counts[0])
     priors = default_priors(density.layout)

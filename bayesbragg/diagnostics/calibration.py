@@ -10,7 +10,6 @@ which all of them stay with a stated probability (after Säilynoja, Bürkner, Ve
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,10 +59,8 @@ class Simulations:
 
     def target(self, i: int) -> Target:
         """The posterior of the i-th data set. The search for its mode starts at the truth, which does not move it."""
-        density = copy.copy(self.density)
-        pixels = replace(density.problem.pixels, counts=jnp.asarray(self.counts[i]))
-        density.problem = replace(density.problem, pixels=pixels)
-        return shot_target(density, self.truths[i])
+        pixels = replace(self.density.problem.pixels, counts=jnp.asarray(self.counts[i]))
+        return shot_target(self.density.with_pixels(pixels), self.truths[i])
 
 
 class DataSets(Protocol):

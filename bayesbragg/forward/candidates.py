@@ -84,16 +84,22 @@ def prepare_closed(
             wavelengths, strength = np.pad(wavelengths, (0, short), "edge"), np.pad(strength, (0, short))
         else:
             wavelengths, strength = np.asarray(scene.channels.wavelengths_A), np.asarray(scene.channels.strength)
+            width = 0.0
     rule = mixture_rule(rule_size(thick, scene, options, reflexes))
     subpixels = enough_subpixels(thick, scene, options, reflexes)
     if not coarse_subpixels:
         subpixels = options.oversample
     lacking = lacking_variance(subpixels, options.oversample)
     table = None
+    if not merge:
+        width = 0.0
     if merge and tabulate and len(strength) > FEW_NODES:
         narrowest, widest = table_widths(parameters, scene, options, reflexes, beam, lacking)
         room = 1.02 / margin.block
         table = build_table(wavelengths, strength, narrowest / room, widest * room)
+        # The table stands for the nodes, of which the strongest alone still counts: one shape for all spectra.
+        brightest = int(np.argmax(strength))
+        wavelengths, strength = wavelengths[brightest : brightest + 1], strength[brightest : brightest + 1]
     nodes = Channels(wavelengths, strength)
     return ClosedScene(scene, nodes, reflexes, np.asarray(width), table, rule, beam, subpixels)
 
@@ -111,7 +117,6 @@ def closed_holds(parameters: Parameters, closed: ClosedScene, options: Options) 
     needed = np.column_stack([box, lattice, hkl])
     complete = {tuple(row) for row in needed.tolist()} <= {tuple(row) for row in known.tolist()}
     width = narrowest_window(parameters, scene, options, listed)
-    merged = len(closed.nodes.strength) < len(scene.channels.strength)
     if closed.table is not None:
         lacking = lacking_variance(closed.subpixels or options.oversample, options.oversample)
         narrowest, widest = table_widths(parameters, scene, options, listed, closed.beam, lacking)
@@ -121,4 +126,4 @@ def closed_holds(parameters: Parameters, closed: ClosedScene, options: Options) 
         complete = complete and rule_size(parameters, scene, options, listed) <= len(closed.rule)
     if closed.subpixels:
         complete = complete and enough_subpixels(parameters, scene, options, listed) <= closed.subpixels
-    return complete and (not merged or width >= float(closed.width) * (1.0 - 1e-9))
+    return complete and width >= float(closed.width) * (1.0 - 1e-9)

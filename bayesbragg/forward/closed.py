@@ -38,9 +38,11 @@ class ClosedScene:
 
     Attributes:
         scene: as for the exact sum, with all channels.
-        nodes: the channels merged for the windows of this shot (`bayesbragg.forward.window.merge_channels`).
+        nodes: the channels merged for the windows of this shot (`bayesbragg.forward.window.merge_channels`); the
+            strongest of them alone where there is a table.
         reflexes: reflections that can light up boxes; the first ``n_boxes`` rows are the strongest of each box.
-        width: standard deviation in 1/wavelength of the narrowest window that the nodes serve, scalar, 1/angstrom.
+        width: standard deviation in 1/wavelength of the narrowest window that the nodes serve, scalar, 1/angstrom; 0
+            where no channels are merged.
         table: the nodes as a table to look up; None where they are few and summed one by one.
         rule: quadrature of the classic isotropic spread, ``(n_nodes, 2)``.
         beam: divergence and size of the lit volume; None for a beam without.

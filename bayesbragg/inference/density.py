@@ -8,9 +8,9 @@ likelihood, the shapes, and the sites of the layout. Shots of one bucket of shap
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from bayesbragg.model import Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.priors.flatten import Layout
 
-__all__ = ["LogDensity", "Pixels", "Problem", "Recipe", "bragg_log_likelihood", "linearized"]
+__all__ = ["LogDensity", "Pixels", "Problem", "Recipe", "Summary", "bragg_log_likelihood", "linearized", "summarized"]
 
 Array = Any
 FloatArray = npt.NDArray[np.float64]
@@ -67,6 +67,35 @@ class Problem:
     pixels: Pixels
 
 
+class _Arrays:
+    """Base, scene and pixels as they were given, and on the device once they are asked for there."""
+
+    def __init__(self, *given: Any) -> None:
+        self.given = given
+        self._placed: tuple[Any, ...] | None = None
+
+    def on_device(self) -> tuple[Any, ...]:
+        if self._placed is None:
+            self._placed = jax.device_put(self.given)
+        return self._placed
+
+
+class Summary(NamedTuple):
+    """What is told of a point.
+
+    Attributes:
+        target: minus log likelihood and log prior.
+        log_prior: of the physical values (no change-of-variables term).
+        background: minus the log likelihood of the background alone: what a model with Bragg spots must beat.
+        sigma_z: standard deviation of residual over its expected standard deviation; 1 for a model that is right.
+    """
+
+    target: Any
+    log_prior: Any
+    background: Any
+    sigma_z: Any
+
+
 class LogDensity:
     """Log density of one shot, at coordinates x of its layout.
 
@@ -95,16 +124,33 @@ class LogDensity:
         data = Pixels.from_shot(pixels) if isinstance(pixels, Shot) else pixels
         check_model(data, likelihood)
         self.recipe = Recipe(forward, options, likelihood, _window(data, likelihood))
-        scene, data, base = jax.device_put((scene, data, base))
         self.layout = layout
-        self.problem = Problem(layout.physical(), base, scene, data)
+        self._arrays = _Arrays(base, scene, data)
         self.n_trusted = int(np.sum(np.asarray(data.trusted)))
+
+    @property
+    def problem(self) -> Problem:
+        """All arrays, on the device."""
+        return Problem(self.layout.physical(), *self._arrays.on_device())
+
+    @property
+    def given(self) -> Problem:
+        """All arrays as they were given, to be sent to the device together with those of other shots."""
+        return Problem(self.layout.physical(), *self._arrays.given)
 
     def with_layout(self, layout: Layout) -> LogDensity:
         """The same density in other coordinates or from another start; the data stay where they are."""
         other = object.__new__(LogDensity)
         other.recipe, other.n_trusted, other.layout = self.recipe, self.n_trusted, layout
-        other.problem = replace(self.problem, layout=layout.physical())
+        other._arrays = self._arrays
+        return other
+
+    def with_pixels(self, pixels: Pixels) -> LogDensity:
+        """The same density of other data of the same shapes."""
+        other = self.with_layout(self.layout)
+        base, scene, _ = self._arrays.given
+        other._arrays = _Arrays(base, scene, pixels)
+        other.n_trusted = int(np.sum(np.asarray(pixels.trusted)))
         return other
 
     def bragg(self, x: npt.ArrayLike) -> Array:
@@ -124,13 +170,13 @@ class LogDensity:
         """Log likelihood of the trusted pixels for Bragg photons ``(n_boxes, n_pixels)``."""
         return float(_log_likelihood(bragg, self.problem.pixels, self.recipe))
 
-    def log_prior(self, x: npt.ArrayLike) -> float:
-        """Log prior of the physical values (no change-of-variables term)."""
-        return float(_log_prior(self._values(x), self.problem))
+    def summary(self, x: npt.ArrayLike) -> Summary:
+        """Target and what else is told of x, by one program."""
+        return Summary(*(float(a) for a in summarized(self._values(x), self.problem, self.recipe)))
 
     def target(self, x: npt.ArrayLike) -> float:
         """-(log likelihood + log prior): the classic target where likelihood and priors are the classic ones."""
-        return -(self.log_likelihood(x) + self.log_prior(x))
+        return float(self.summary(x).target)
 
     def value_and_grad(self, x: npt.ArrayLike) -> tuple[float, FloatArray]:
         """Target and its gradient in x, ``(n,)``."""
@@ -151,10 +197,6 @@ class LogDensity:
         """Physical parameters at x."""
         result: Parameters = _parameters(self._values(x), self.problem)
         return result
-
-    def sigma_z(self, x: npt.ArrayLike) -> float:
-        """Standard deviation of residual over its expected standard deviation; 1 for a model that is right."""
-        return float(_sigma_z(self.fitted(x), self.problem.pixels))
 
     def _values(self, x: npt.ArrayLike) -> FloatArray:
         return self.layout.values_and_slope(x)[0]
@@ -189,11 +231,6 @@ def bragg_log_likelihood(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:
 
 
 _log_likelihood = partial(jax.jit, static_argnames="recipe")(bragg_log_likelihood)
-
-
-@jax.jit
-def _log_prior(values: Array, problem: Problem) -> Array:
-    return problem.layout.log_prior(values, problem.layout.place(values, problem.base))
 
 
 def _target_of(values: Array, problem: Problem, recipe: Recipe) -> Array:
@@ -240,7 +277,18 @@ def _fitted(bragg: Array, pixels: Pixels, recipe: Recipe) -> Fitted:
     return fitted(bragg.astype(jnp.float64), pixels, recipe.likelihood, recipe.window)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="recipe")
+def summarized(values: Array, problem: Problem, recipe: Recipe) -> Summary:
+    """The summary of physical values, ``(n,)``."""
+    pixels = problem.pixels
+    parameters = problem.layout.place(values, problem.base)
+    bragg = recipe.forward(parameters, problem.scene, recipe.options).astype(jnp.float64)
+    prior = problem.layout.log_prior(values, parameters)
+    background = -bragg_log_likelihood(jnp.zeros_like(bragg), pixels, recipe)
+    shown = fitted(bragg, pixels, recipe.likelihood, recipe.window)
+    return Summary(-(bragg_log_likelihood(bragg, pixels, recipe) + prior), prior, background, _sigma_z(shown, pixels))
+
+
 def _sigma_z(shown: Fitted, pixels: Pixels) -> Array:
     mu = jnp.where(pixels.trusted, shown.bragg + shown.background, 1.0)
     V = jnp.where(pixels.trusted, mu + noise_variance(mu, pixels.variance, pixels.gain_sd), 1.0)

@@ -13,7 +13,6 @@ verdict is k-hat of the weights (`bayesbragg.inference.psis`).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ import numpy.typing as npt
 from scipy.special import logsumexp
 
 from bayesbragg.inference.arrow import ArrowFactor
+from bayesbragg.inference.cores import available_cores
 from bayesbragg.inference.density import Recipe
 from bayesbragg.inference.joint_density import JointTarget
 from bayesbragg.inference.joint_parts import Bucket, Shared, shared_potential, shot_potential
@@ -89,7 +89,13 @@ def joint_laplace(
     assert isinstance(factor, ArrowFactor)
     centres, centre_s = factor.split(gaussian.centre)
     u_s = generator.standard_normal((n_draws, len(centre_s)))
-    away = u_s @ np.asarray(factor.shared).T
+    bent = np.zeros((n_draws, len(gaussian.centre)))
+    bent[:, -len(centre_s) :] = u_s
+    if gaussian.bend is not None:
+        # A function of the shared numbers alone, and of determinant one: what is drawn given them stays Gaussian.
+        bent = np.asarray(gaussian.bend(bent))
+    moved, bent_s = factor.split(bent)
+    away = bent_s @ np.asarray(factor.shared).T
     y_s = centre_s + away
     shared = target.data.shared
     log_density = -np.asarray(_shared_energies(y_s, shared))
@@ -102,6 +108,7 @@ def joint_laplace(
         u = np.concatenate([half, -half], axis=2)
         R = np.asarray(factor.own[b])
         middle = centres[b] + np.einsum("sip,mp->msi", np.asarray(factor.carry[b]), away)
+        middle = middle + np.einsum("sij,msj->msi", R, moved[b])
         own = middle[:, :, None] + np.einsum("sij,mskj->mski", R, u)
 
         def energies(
@@ -111,7 +118,7 @@ def joint_laplace(
 
         parts = [slice(first, min(first + AT_ONCE, n_draws)) for first in range(0, n_draws, AT_ONCE)]
         found = []
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(max_workers=available_cores()) as pool:
             for rows, part in zip(parts, pool.map(energies, parts), strict=True):
                 found.append(part)
                 done += rows.stop - rows.start

@@ -27,6 +27,7 @@ from bayesbragg.inference.arrow import (
     through,
     transposed,
 )  # fmt: skip
+from bayesbragg.inference.bend import Bend, find_bend
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.psis import Smoothed, resample, smooth
 from bayesbragg.inference.unbounded import Target, hessian, potentials, shot_target, value_and_grad
@@ -81,11 +82,18 @@ class Gaussian:
         centre: ``(n,)``.
         factor: F with covariance F F^T, ``(n, n)``, or its parts where it has the form of an arrow.
         evaluations: that it took to find it.
+        bend: of its long axes, if that matters.
     """
 
     centre: FloatArray
     factor: FloatArray | ArrowFactor
     evaluations: int
+    bend: Bend | None = None
+
+    def points(self, u: FloatArray) -> FloatArray:
+        """Coordinates of standard normal rows ``(m, n)``."""
+        bent = u if self.bend is None else np.asarray(self.bend(u))
+        return self.centre + through(self.factor, bent)
 
     @property
     def sd(self) -> FloatArray:
@@ -155,7 +163,16 @@ def find_mode(target: Target, options: LaplaceOptions | None = None) -> Gaussian
             length *= 0.4
         else:
             break
-    return Gaussian(y, _factor(target, y, options.exact_hessian), evaluations + 1)
+    factor, bend = _factor(target, y, options.exact_hessian), None
+    if isinstance(factor, ArrowFactor):
+
+        def slope_at(u: FloatArray) -> FloatArray:
+            nonlocal evaluations
+            evaluations += 1
+            return transposed(factor, _evaluate(target, y + through(factor, u[None])[0])[1])
+
+        bend = find_bend(slope_at, factor)
+    return Gaussian(y, factor, evaluations + 1, bend)
 
 
 def _evaluate(target: Target, y: FloatArray) -> tuple[float, FloatArray]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from bayesbragg.inference.density import LogDensity, Recipe
+from bayesbragg.inference.density import LogDensity, Problem, Recipe, Summary, summarized
 from bayesbragg.inference.lbfgs import lbfgs_steps
 from bayesbragg.inference.lm import ENDINGS, MOST_ITERATIONS, Limits, LmState, lm_search
 from bayesbragg.inference.search import Ending, MapOptions, Search, ending, result
@@ -75,49 +75,61 @@ def can_be_fitted_together(first: LogDensity, second: LogDensity) -> bool:
 
 
 def _shape(density: LogDensity) -> Any:
-    arrays, structure = jax.tree.flatten((density.layout, density.problem))
+    arrays, structure = jax.tree.flatten((density.layout, density.given))
     return density.recipe, structure, tuple((np.shape(a), np.result_type(a)) for a in arrays)
 
 
 def _fit(densities: Sequence[LogDensity], options: MapOptions, *, together: bool) -> list[Fit]:
     """Fits of shots with equal shapes; ``together`` in one program, or one after the other."""
     clock = time.perf_counter()
-    ready: list[tuple[LogDensity, float]] = []
+    # The arrays of shots that are fitted together go to the device together, once.
+    stacked = _stacked([density.given for density in densities]) if together else None
+    begun = _summaries(densities, [density.layout.initial() for density in densities], stacked)
     fits: dict[int, Fit] = {}
     for i, density in enumerate(densities):
         given = density.layout
-        start_target = density.target(given.initial())
-        ready.append((density, start_target))
         if given.n == 0 or not density.n_trusted:
-            search = Search(density, given.initial(), start_target, evaluations=1)
+            search = Search(density, given.initial(), begun[i].target, evaluations=1)
             end = Ending(FitStatus.FAILED, "no trusted pixel")
             if given.n == 0:
                 end = Ending(FitStatus.CONVERGED, "nothing varies", 0.0)
-            fits[i] = result(search, given, end, start_target, clock)
+            fits[i] = result(search, given, end, begun[i].target, clock)
     rest = [i for i in range(len(densities)) if i not in fits]
-    searches = _started([densities[i] for i in rest], options, together=together)
+    if fits and together and rest:
+        stacked = _stacked([densities[i].given for i in rest])
+    searches = _started([densities[i] for i in rest], options, stacked)
     endings: Sequence[Ending | None] = [None] * len(rest)
     if options.method != "lbfgs":
-        endings = _second_order(searches, options, together=together)
-    for i, search, found in zip(rest, searches, endings, strict=True):
-        density, start_target = ready[i]
+        endings = _second_order(searches, options, stacked)
+    ends = []
+    for search, found in zip(searches, endings, strict=True):
         lost = found is None or (options.method == "auto" and found.status is FitStatus.STALLED)
-        end = lbfgs_steps(search, options) if lost or found is None else found
-        fits[i] = result(search, density.layout, end, start_target, clock)
+        ends.append(lbfgs_steps(search, options) if lost or found is None else found)
+    shown = _summaries([search.density for search in searches], [search.x for search in searches], stacked)
+    for i, search, end, summary in zip(rest, searches, ends, shown, strict=True):
+        fits[i] = result(search, densities[i].layout, end, begun[i].target, clock, summary)
     return [fits[i] for i in range(len(densities))]
 
 
-def _started(densities: Sequence[LogDensity], options: MapOptions, *, together: bool) -> list[Search]:
+def _summaries(densities: Sequence[LogDensity], x: Sequence[Any], stacked: Problem | None) -> list[Summary]:
+    """Of each density at its point."""
+    if stacked is None or not densities:
+        return [density.summary(point) for density, point in zip(densities, x, strict=True)]
+    values = np.stack([d.layout.values_and_slope(point)[0] for d, point in zip(densities, x, strict=True)])
+    found = jax.tree.map(np.asarray, _summarize_many(values, stacked, recipe=densities[0].recipe))
+    return [Summary(*(float(a[i]) for a in found)) for i in range(len(densities))]
+
+
+def _started(densities: Sequence[LogDensity], options: MapOptions, stacked: Problem | None) -> list[Search]:
     """Searches that stand at their starts."""
     tried = options.start_scale or options.start_blocks
     values = [np.asarray(density.layout.start, dtype=np.float64) for density in densities]
     if tried and densities:
         how = {"recipe": densities[0].recipe, "scale": options.start_scale, "blocks": options.start_blocks}
-        problems = [density.problem for density in densities]
-        if together:
-            values = list(np.asarray(_start_many(_stacked(problems), **how)))
+        if stacked is not None:
+            values = list(np.asarray(_start_many(stacked, **how)))
         else:
-            values = [np.asarray(start_values(problem, **how)) for problem in problems]
+            values = [np.asarray(start_values(density.problem, **how)) for density in densities]
     searches = []
     for density, start in zip(densities, values, strict=True):
         layout = density.layout.with_start(start).searchable()
@@ -126,19 +138,24 @@ def _started(densities: Sequence[LogDensity], options: MapOptions, *, together: 
     return searches
 
 
-def _second_order(searches: Sequence[Search], options: MapOptions, *, together: bool) -> list[Ending]:
+def _second_order(searches: Sequence[Search], options: MapOptions, stacked: Problem | None) -> list[Ending]:
     """The steps of `lm_search`, to their end."""
     if not searches:
         return []
     recipe = searches[0].density.recipe
     most = min(options.max_iterations, MOST_ITERATIONS)
     limits = Limits(np.asarray(most), np.asarray(options.tolerance), np.asarray(options.change))
-    arguments = [(s.density.layout, s.density.problem, s.x) for s in searches]
-    if together:
-        found = jax.tree.map(np.asarray, _search_many(*_stacked(arguments), limits, recipe=recipe))
+    if stacked is not None:
+        layouts = [s.density.layout for s in searches]
+        problems = replace(stacked, layout=_stacked([layout.physical() for layout in layouts]))
+        begin = _stacked(layouts), problems, np.stack([s.x for s in searches])
+        found = jax.tree.map(np.asarray, _search_many(*begin, limits, recipe=recipe))
         states = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(searches))]
     else:
-        states = [jax.tree.map(np.asarray, lm_search(a, b, recipe, x, limits)) for a, b, x in arguments]
+        states = [
+            jax.tree.map(np.asarray, lm_search(s.density.layout, s.density.problem, recipe, s.x, limits))
+            for s in searches
+        ]
     return [_taken(search, state) for search, state in zip(searches, states, strict=True)]
 
 
@@ -152,7 +169,13 @@ def _taken(search: Search, state: LmState) -> Ending:
 
 
 def _stacked(items: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *items)
+    """Trees of arrays with one more axis, on the device; by numpy, as there are hundreds of small arrays."""
+    return jax.device_put(jax.tree.map(lambda *arrays: np.stack([np.asarray(a) for a in arrays]), *items))
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _summarize_many(values: Any, problems: Any, recipe: Recipe) -> Any:
+    return jax.vmap(lambda values, problem: summarized(values, problem, recipe))(values, problems)
 
 
 @partial(jax.jit, static_argnames=("recipe", "scale", "blocks"))

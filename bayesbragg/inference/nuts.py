@@ -9,7 +9,6 @@ programs, never constants in them: shots of one shape compile once.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.inference.arrow import through
+from bayesbragg.inference.cores import available_cores
 from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode, near_bounds
 from bayesbragg.inference.nuts_program import BLOCK, Program, Whitened, program_of
 from bayesbragg.inference.unbounded import Potential, Target
@@ -179,7 +178,7 @@ def _how(options: NutsOptions) -> Literal["sequential", "parallel", "vectorised"
         return "sequential"
     if jax.default_backend() != "cpu":
         return "vectorised"
-    return "parallel" if (os.cpu_count() or 1) > 1 else "sequential"
+    return "parallel" if (available_cores()) > 1 else "sequential"
 
 
 def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> float:
@@ -189,9 +188,9 @@ def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> 
     return BEFORE_BOUND if near_bounds(target, gaussian) else USUAL
 
 
-def _whitening(target: Target, gaussian: Gaussian) -> tuple[Any, Any, Any]:
+def _whitening(target: Target, gaussian: Gaussian) -> tuple[Any, ...]:
     """The data of a `Whitened` potential."""
-    return target.data, jnp.asarray(gaussian.centre), jax.tree.map(jnp.asarray, gaussian.factor)
+    return (target.data, *jax.tree.map(jnp.asarray, (gaussian.centre, gaussian.factor, gaussian.bend)))
 
 
 class _Work:
@@ -247,7 +246,7 @@ class _Work:
                 chain, _ = self._advance(program, chain, settle, options.adapt_mass)
             return self._advance(program, chain, options.blocks, False)[1]
 
-        workers = min(len(starts), os.cpu_count() or 1) if parallel else 1
+        workers = min(len(starts), available_cores()) if parallel else 1
         with ThreadPoolExecutor(max_workers=workers) as pool:
             chains = list(pool.map(sample, range(len(starts))))
         return {name: np.stack([chain[name][: options.n_draws] for chain in chains]) for name in chains[0]}
@@ -266,8 +265,7 @@ def _posterior(
 ) -> Posterior:
     """The result of draws ``(n_chains, n_draws, n)`` of u and their statistics."""
     u = stats.pop("u")
-    y = gaussian.centre + through(gaussian.factor, u.reshape(-1, u.shape[2]))
-    draws_of = target.to_values(y).reshape(*u.shape[:2], -1)
+    draws_of = target.to_values(gaussian.points(u.reshape(-1, u.shape[2]))).reshape(*u.shape[:2], -1)
     verdict, found = judge_chains(target.names, draws_of, stats["diverging"], stats["energy"])
     flat = draws_of.reshape(-1, draws_of.shape[2])
     return Posterior(

@@ -33,13 +33,13 @@ FIRST_LOG_STEP = math.log(0.7)
 
 @dataclass(frozen=True)
 class Whitened:
-    """U of u, with y = centre + F u; its data are those of U, centre and F."""
+    """U of u, with y = centre + F u; its data are those of U, centre, F, and a bend of u or None."""
 
     potential: Potential
 
     def __call__(self, u: Array, data: Any) -> Array:
-        inner, centre, factor = data
-        return self.potential(centre + factor @ u, inner)
+        inner, centre, factor, bend = data
+        return self.potential(centre + factor @ (u if bend is None else bend(u)), inner)
 
 
 @jax.tree_util.register_dataclass

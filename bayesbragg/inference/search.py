@@ -9,8 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.inference.density import LogDensity
-from bayesbragg.inference.start import background_target
+from bayesbragg.inference.density import LogDensity, Summary
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.priors.flatten import Layout
 
@@ -109,17 +108,20 @@ def ending(how: str, distance: float, iterations: int = 0) -> Ending:
     return Ending(FitStatus.FAILED, END[how], distance)
 
 
-def result(search: Search, given: Layout, end: Ending, start_target: float, clock: float) -> Fit:
+def result(
+    search: Search, given: Layout, end: Ending, start_target: float, clock: float, summary: Summary | None = None
+) -> Fit:
     """The fit that a search makes, in the layout that it was given.
 
     Args:
         clock: when it began (`time.perf_counter`).
+        summary: of its best point, if it is known.
     """
     status, reason, distance = end
     density = search.density
     if status is not FitStatus.FAILED and given.n:
-        prior = -density.log_prior(search.x)
-        if not search.target - prior < background_target(density) - 0.5 * given.n:
+        summary = summary or density.summary(search.x)
+        if not search.target + summary.log_prior < summary.background - 0.5 * given.n:
             status, reason = FitStatus.FAILED, END["background"]
     values = density.layout.values_and_slope(search.x)[0]
     information = np.full((given.n, given.n), np.nan)
@@ -127,7 +129,8 @@ def result(search: Search, given: Layout, end: Ending, start_target: float, cloc
     if status is not FitStatus.FAILED and given.n:
         known = search.information
         information = density.fisher_of_values(values) if known is None else known
-        sigma_z = density.sigma_z(search.x)
+        assert summary is not None
+        sigma_z = float(summary.sigma_z)
     low, high = given.bounds().T
     reach = 1e-4 * np.where(np.isfinite(high - low), high - low, np.abs(values))
     near = np.minimum(values - low, high - values) < np.minimum(reach, 1e-4 * np.maximum(np.abs(values), 1e-12))

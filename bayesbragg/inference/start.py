@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesbragg.inference.density import LogDensity, Problem, Recipe, bragg_log_likelihood
+from bayesbragg.inference.density import Problem, Recipe, bragg_log_likelihood
 from bayesbragg.inference.likelihood import noise_variance
 from bayesbragg.inference.orientation_start import turned
 from bayesbragg.inference.pixels import Pixels
 
-__all__ = ["EVALUATIONS", "background_target", "start_values"]
+__all__ = ["EVALUATIONS", "start_values"]
 
 Array = Any
 
@@ -90,16 +90,6 @@ def start_values(problem: Problem, recipe: Recipe, scale: bool = True, blocks: b
     worst = (given, jnp.asarray(jnp.inf), given)
     (values, found, _), _ = jax.lax.scan(step, worst, (jnp.arange(len(factors)), factors))
     return jnp.where(jnp.isfinite(found), values, given)
-
-
-def background_target(density: LogDensity) -> float:
-    """Minus the log likelihood of the background alone: what a model with Bragg spots must beat."""
-    return -float(_background(density.problem.pixels, density.recipe))
-
-
-@partial(jax.jit, static_argnames="recipe")
-def _background(pixels: Pixels, recipe: Recipe) -> Array:
-    return bragg_log_likelihood(jnp.zeros_like(pixels.background), pixels, recipe)
 
 
 def _scale(bragg: Array, pixels: Pixels, recipe: Recipe) -> Array:

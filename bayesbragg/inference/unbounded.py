@@ -46,6 +46,9 @@ Potential = Callable[[Array, Any], Array]
 
 FAR = 30.0
 """Standard deviations beyond which a bound does not matter to the choice of a bijection."""
+WALL = 8.0
+"""Standard deviations beyond which bounds on both sides need no bijection, which would only bend straight valleys: the
+density ends there, and no draw gets so far."""
 SOFT_EDGE = 0.3
 EDGE = 1e-6
 """Fraction of an interval that a start keeps from its ends, where coordinates are infinite."""
@@ -58,7 +61,7 @@ class Bounds:
 
     Attributes:
         low, high: bounds; infinite where there are none.
-        kind: 0 none, 1 both, 2 lower (exponential), 3 upper, 4 lower (soft), 5 upper (soft).
+        kind: 0 none or far ones, 1 both, 2 lower (exponential), 3 upper, 4 lower (soft), 5 upper (soft).
         scale: length of the soft ones, in the unit of the value.
     """
 
@@ -79,7 +82,8 @@ class Bounds:
 
         Args:
             low, high: bounds, ``(n,)``.
-            values, sd: where the posterior is and about how wide, ``(n,)``; they decide on soft bijections.
+            values, sd: where the posterior is and about how wide, ``(n,)``; they decide on soft bijections, and on
+                none where both bounds are far.
         """
         lower, upper = (np.asarray(a, dtype=np.float64) for a in (low, high))
         has_low, has_high = np.isfinite(lower), np.isfinite(upper)
@@ -92,6 +96,7 @@ class Bounds:
             above, below = (at - lower) / scale, (upper - at) / scale
             kind = np.where(known & (above < FAR) & (below > FAR), 4, kind)
             kind = np.where(known & (below < FAR) & (above > FAR), 5, kind)
+            kind = np.where(known & (kind == 1) & (above > WALL) & (below > WALL), 0, kind)
         return cls(*(jnp.asarray(a) for a in (lower, upper, kind, scale)))
 
     def values(self, y: Array) -> Array:
@@ -140,7 +145,9 @@ class Bounds:
         log_inside = jnp.log(width) + jax.nn.log_sigmoid(s) + jax.nn.log_sigmoid(-s)
         log_soft = jnp.log(scale) + jax.nn.log_sigmoid(t)
         log_jacobian = jnp.where(both, log_inside, jnp.where(soft, log_soft, e))
-        return value, jnp.where(soft & ((value < self.low) | (value > self.high)), -jnp.inf, log_jacobian)
+        log_jacobian = jnp.where(kind == 0, 0.0, log_jacobian)
+        unaware = (soft | (kind == 0)) & ((value < self.low) | (value > self.high))
+        return value, jnp.where(unaware, -jnp.inf, log_jacobian)
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,10 +70,7 @@ def without(density: LogDensity, hidden: npt.ArrayLike) -> LogDensity:
     pixels = density.problem.pixels
     trusted = np.asarray(pixels.trusted).copy()
     trusted[np.asarray(hidden)] = False
-    other = density.with_layout(density.layout)
-    other.problem = replace(other.problem, pixels=replace(pixels, trusted=jax.device_put(trusted)))
-    other.n_trusted = int(trusted.sum())
-    return other
+    return density.with_pixels(replace(pixels, trusted=trusted))
 
 
 def box_centroids(prepared: Prepared, fit: Fit) -> FloatArray:

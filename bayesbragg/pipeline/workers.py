@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+from bayesbragg.inference.cores import available_cores
+
 __all__ = ["share_out"]
 
 Task = TypeVar("Task")
@@ -45,7 +47,7 @@ def share_out(
     waiting = list(reversed(tasks))
     workers: list[_Worker[Task]] = []
     context = multiprocessing.get_context("spawn")
-    threads = max(1, _cores() // max(1, n_workers))
+    threads = max(1, available_cores() // max(1, n_workers))
 
     def hire() -> None:
         ours, theirs = context.Pipe()
@@ -107,13 +109,6 @@ def _how(code: int | None) -> str:
         except ValueError:
             pass
     return f"the worker process ended with code {code}"
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import sys
 from dataclasses import replace
@@ -87,9 +86,8 @@ def test_right_posteriors_pass_and_wrong_ones_do_not() -> None:
 
 def test_errors_of_intensities_are_in_the_data_and_in_the_error_bars() -> None:
     sure = scale(prior=Normal(60.0, 12.0, low=0.0, high=200.0))
-    problem = sure.problem  # type: ignore[attr-defined]
-    unsure = copy.copy(sure)
-    unsure.problem = replace(problem, pixels=replace(problem.pixels, intensity_sd=np.asarray(0.3)))  # type: ignore[attr-defined]
+    pixels = sure.problem.pixels  # type: ignore[attr-defined]
+    unsure = sure.with_pixels(replace(pixels, intensity_sd=np.asarray(0.3)))  # type: ignore[attr-defined]
     simulations = simulate(unsure, 4000, seed=2)  # type: ignore[arg-type]
     mu = simulations.truths[:, 0, None, None] * SHAPE
     off = (simulations.counts / mu - 1.0).mean(axis=2)

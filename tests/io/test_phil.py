@@ -280,6 +280,18 @@ def test_tutorial_files(shared: Path, program: str) -> None:
             assert p.use_restraints is True
 
 
+@pytest.mark.parametrize(
+    "word", ["device=auto", "device=Auto", "device=*auto cpu", "forward=auto", "joint.groups=auto"]
+)
+def test_auto_is_a_choice_like_any_other(word: str) -> None:
+    assert load_phil([], [word]).get(word.split("=")[0]) == "auto"
+
+
+def test_auto_is_refused_where_it_is_no_choice() -> None:
+    with pytest.raises(InputError, match=r"likelihood = auto.*expected one of gaussian, poisson, poisson_gaussian"):
+        load_phil([], ["likelihood=auto"])
+
+
 def test_a_bare_auto_for_a_name_is_refused() -> None:
     with pytest.raises(InputError, match='outdir = auto: "auto" has no meaning here'):
         load_phil([], ["outdir=auto"])
