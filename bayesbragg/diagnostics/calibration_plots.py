@@ -18,6 +18,8 @@ FloatArray = npt.NDArray[np.float64]
 
 BINS = 16
 GREY = "#d9dde0"
+MANY, NAMED = 12, 6
+"""Of more than so many parameters, so many get names in the picture of distribution functions."""
 
 
 def rank_histograms(names: Sequence[str], ranks: FloatArray) -> Figure:
@@ -64,14 +66,23 @@ def ecdf_plot(names: Sequence[str], ranks: FloatArray, band: Band | None = None)
         label=f"{band.probability:.0%} band, all together",
     )
     fine = np.linspace(0.0, 1.0, 400)
-    for k, (name, column) in enumerate(zip(names, ranks.T, strict=True)):
-        function = np.searchsorted(np.sort(column), fine, side="right") / len(column)
-        style = ("-", "--", ":")[k // len(RUN_COLOURS) % 3]
-        panel.plot(fine, function - fine, style, lw=1.0, color=RUN_COLOURS[k % len(RUN_COLOURS)], label=name)
+    off = [np.searchsorted(np.sort(column), fine, side="right") / len(column) - fine for column in ranks.T]
+    order = np.argsort([-np.max(np.abs(curve)) for curve in off])
+    # Of many parameters those that come nearest to the band get a name; the others show how all scatter.
+    shown = set(order[:NAMED].tolist()) if len(names) > MANY else set(range(len(names)))
+    number = 0
+    for k, (name, curve) in enumerate(zip(names, off, strict=True)):
+        if k not in shown:
+            panel.plot(fine, curve, lw=0.6, color="#9aa5ab", zorder=1)
+            continue
+        style = ("-", "--", ":")[number // len(RUN_COLOURS) % 3]
+        panel.plot(fine, curve, style, lw=1.0, color=RUN_COLOURS[number % len(RUN_COLOURS)], label=name)
+        number += 1
     panel.set_xlabel("rank of the truth (share of the posterior below it)")
     panel.set_ylabel("distribution function - rank")
     panel.set_xlim(0.0, 1.0)
-    panel.legend(fontsize=7, frameon=False, ncols=4, loc="lower center")
+    title = f"{NAMED} of {len(names)} with the largest deviations" if len(names) > MANY else None
+    panel.legend(fontsize=7, frameon=False, ncols=4, loc="lower center", title=title, title_fontsize=7)
     low, high = panel.get_ylim()
     panel.set_ylim(low - 0.35 * (high - low), high)
     quiet(panel)
