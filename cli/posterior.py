@@ -6,10 +6,11 @@ output folder of bayesbragg geometry-refine, panels and shots have one posterior
 
 settings (KEY=VALUE):
   inference=laplace    a Gaussian about the best fit, corrected by importance weights: seconds; or nuts, the full
-                       posterior by Markov chains: minutes, and right where the posterior is not Gaussian
-  draws=2000           draws (laplace); of each chain (nuts, there 500 by default)
-  chains=4 warmup=75   of nuts
-  target_accept=0.6    of nuts (0.95 near a bound): raise it towards 0.99 where there are divergences
+                       posterior by Markov chains: minutes, and right where the posterior is not Gaussian; or hmc,
+                       chains that take fewer steps where the Gaussian is nearly right
+  draws=2000           draws (laplace); of each chain (nuts and hmc, there 500 by default)
+  chains=4 warmup=75   of nuts and hmc
+  target_accept=0.6    of nuts (hmc: 0.8; both 0.95 near a bound): raise it towards 0.99 where there are divergences
   exact_hessian=False  of laplace: the exact second derivative in place of the expected one
   seed=0               of all randomness
   parameters=A,B       which ones are plotted; all by default
@@ -17,7 +18,7 @@ settings (KEY=VALUE):
                        forest_NAME.png for the cell of several shots
 
 Every posterior has a verdict: k-hat of the weights (laplace), or R-hat, effective sample sizes, divergences and E-BFMI
-of the chains (nuts). With --strict a verdict that fails is exit code 1.
+of the chains (nuts, hmc). With --strict a verdict that fails is exit code 1.
 
 examples:
   bayesbragg posterior refined
@@ -53,7 +54,7 @@ __all__ = ["add_arguments", "run"]
 log = logging.getLogger("bayesbragg.posterior")
 
 SUMMARY = "posterior_summary"
-METHODS = ("laplace", "nuts")
+METHODS = ("laplace", "nuts", "hmc")
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ def _how(settings: Settings) -> PosteriorSettings:
     from bayesbragg.pipeline.settings import PosteriorSettings
 
     return PosteriorSettings(
-        "nuts" if settings.inference == "nuts" else "laplace",
+        settings.inference,  # type: ignore[arg-type]
         settings.draws,
         settings.chains,
         settings.warmup,
@@ -258,7 +259,7 @@ def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Poster
     from bayesbragg.pipeline.error_bars import sample
 
     how = _how(settings)
-    with progress(100, f"sampling {tag}", quiet=quiet or settings.inference != "nuts") as bar:
+    with progress(100, f"sampling {tag}", quiet=quiet or not how.samples) as bar:
         shown = 0
 
         def report(done: int, work: int) -> None:

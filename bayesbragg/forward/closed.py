@@ -19,7 +19,7 @@ from bayesbragg.forward.closed_support import check_closed
 from bayesbragg.forward.geometry import Directions, MovedBoxes
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.forward.pixels import block_heights, fold_pixels
+from bayesbragg.forward.pixels import Look, block_heights, fold_pixels
 from bayesbragg.forward.rays import Tilts, coefficients, pixel_tilts, windows
 from bayesbragg.forward.scene import Channels, Scene
 from bayesbragg.forward.spectrum_table import SpectrumTable, row_tables, through_table
@@ -131,8 +131,8 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
 
     keep = jax.checkpoint_policies.save_only_these_names(WINDOW_NAME)
 
-    def rows_sum(rows: slice, box: Array | None, moved: MovedBoxes, point: Directions) -> Array:
-        tilts = pixel_tilts(scene, shapes, rows, box, moved, point, k_reference)
+    def rows_sum(rows: slice, moved: MovedBoxes, point: Directions) -> Array:
+        tilts = pixel_tilts(scene, shapes, rows, moved, point, k_reference)
         of_nodes = jax.tree.map(lambda a: a[:, rows], (columns, log_weight, spectrum))
         n_nodes = log_weight.shape[0]
         if n_nodes == 1:
@@ -143,12 +143,16 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
             total, _ = jax.lax.scan(lambda total, node: (total + add(tilts, node), None), start, of_nodes)
         return amplitude[rows] * total
 
-    def lattice_sum(moved: MovedBoxes, point: Directions, term: Array) -> Array:
+    def lattice_sum(moved: MovedBoxes, point: Directions, term: Array, look: Look) -> Array:
         del term
-        total = rows_sum(slice(0, n_boxes), None, moved, point)
+        total = rows_sum(slice(0, n_boxes), moved, point)
         if n_rows > n_boxes:
+            # Directions are found anew from what belongs to a box: picked pixel by pixel they would have to be added
+            # up pixel by pixel in a derivative, which is slow.
             box = reflexes.box[n_boxes:]
-            total = total.at[box].add(rows_sum(slice(n_boxes, n_rows), box, moved, point))
+            again = moved.at(box)
+            more = rows_sum(slice(n_boxes, n_rows), again, look(scene.boxes.at(box), again))
+            total = total.at[box].add(more)
         return total
 
     return fold_pixels(parameters, scene, replace(options, oversample=subpixels), (), lattice_sum, keep)

@@ -23,7 +23,7 @@ from bayesbragg.forward.geometry import Directions, MovedBoxes
 from bayesbragg.forward.mosaic import mosaic_rotations
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.forward.pixels import FUDGE, block_heights, fold_pixels, real_space_vectors
+from bayesbragg.forward.pixels import FUDGE, Look, block_heights, fold_pixels, real_space_vectors
 from bayesbragg.forward.rotations import cell_matrix
 from bayesbragg.forward.scene import Scene
 
@@ -45,7 +45,8 @@ def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> 
     blocks, height = block_heights(parameters, options)
     n_mosaic = rotations.shape[0]
 
-    def one_crystal(moved: MovedBoxes, point: Directions, term: Array) -> Array:
+    def one_crystal(moved: MovedBoxes, point: Directions, term: Array, look: Look) -> Array:
+        del look
         m, lattice = term[0], term[1]
         M = rotations[m] @ real_space[lattice]
         photons = _lattice_sum(parameters, scene, options, M, blocks[lattice], moved, point.du, lattice)

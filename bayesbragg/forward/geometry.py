@@ -6,7 +6,7 @@ enough for it: a pixel's direction u is u_box + du, with du computed without can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -60,6 +60,11 @@ class BoxGeometry:
     fast_px: Array
     slow_px: Array
 
+    def at(self, box: Array) -> BoxGeometry:
+        """Boxes by their numbers, ``(n_rows,)``."""
+        every = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "normal_sign"}
+        return replace(self, **{name: array[box] for name, array in every.items()})
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -82,6 +87,11 @@ class MovedBoxes:
     area_m2: Array
     position_m: Array
     direction: Array
+
+    def at(self, box: Array) -> MovedBoxes:
+        """Boxes by their numbers, ``(n_rows,)``."""
+        picked: MovedBoxes = jax.tree.map(lambda array: array[box], self)
+        return picked
 
 
 def move_boxes(boxes: BoxGeometry, panels: PanelParameters) -> MovedBoxes:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesbragg.forward.geometry import (
+    BoxGeometry,
     Directions,
     MovedBoxes,
     captured_fraction,
@@ -32,9 +33,11 @@ from bayesbragg.forward.rotations import cell_matrix, misorientation
 from bayesbragg.forward.scene import Scene
 from bayesbragg.forward.small import determinant
 
-__all__ = ["FUDGE", "block_heights", "fold_pixels", "real_space_vectors"]
+__all__ = ["FUDGE", "Look", "block_heights", "fold_pixels", "real_space_vectors"]
 
 Array = Any
+Look = Callable[[BoxGeometry, MovedBoxes], Directions]
+"""Directions of one point of every pixel of boxes."""
 
 FUDGE = 1.0 / 0.63
 """F_latt = det N exp(-FUDGE |N dh|^2): a Gaussian in place of the interference function (PHYSICS 1.3)."""
@@ -60,15 +63,16 @@ def fold_pixels(
     scene: Scene,
     options: Options,
     shape: tuple[int, ...],
-    lattice_sum: Callable[[MovedBoxes, Directions, Array], Array],
+    lattice_sum: Callable[[MovedBoxes, Directions, Array, Look], Array],
     keep: Callable[..., bool] | None = None,
 ) -> Array:
     """Photons per pixel, ``(n_boxes, n_pixels)``, from a lattice sum.
 
     Args:
         shape: how many further terms each subpixel has, such as ``(n_mosaic, n_lattices)``.
-        lattice_sum: ``lattice_sum(moved, directions, term)`` gives photons per unit of solid angle at one point of
-            every pixel; ``term`` holds the position in ``shape``.
+        lattice_sum: ``lattice_sum(moved, directions, term, look)`` gives photons per unit of solid angle at one point
+            of every pixel; ``term`` holds the position in ``shape``, and ``look(boxes, moved)`` gives the directions
+            of the same point in other boxes.
         keep: policy of what the backward pass need not recompute (`jax.checkpoint`); by default it recomputes all.
     """
     boxes, dtype = scene.boxes, jnp.dtype(options.precision)
@@ -82,8 +86,13 @@ def fold_pixels(
 
     def one_step(step: Array) -> Array:
         slow, fast, layer = (step[i] for i in range(3))
-        point = directions(boxes, moved, (fast + 0.5) / n, (slow + 0.5) / n, layer * scene.sensor.thickstep_m)
-        photons = lattice_sum(moved, point, step[3:])
+        offsets = (fast + 0.5) / n, (slow + 0.5) / n, layer * scene.sensor.thickstep_m
+
+        def look(boxes: BoxGeometry, moved: MovedBoxes) -> Directions:
+            return directions(boxes, moved, *offsets)
+
+        point = look(boxes, moved)
+        photons = lattice_sum(moved, point, step[3:], look)
         if layers > 1:
             attenuation = jnp.where(attenuation_m > 0, attenuation_m, 1.0)
             captured = captured_fraction(moved, point, layer, scene.sensor.thickstep_m, attenuation)

@@ -110,7 +110,6 @@ def pixel_tilts(
     scene: Scene,
     shapes: Shapes,
     rows: slice,
-    box: Array | None,
     moved: MovedBoxes,
     point: Directions,
     k_reference: Array,
@@ -119,19 +118,16 @@ def pixel_tilts(
 
     Args:
         rows: which rows.
-        box: the box of each of them; None where they are the boxes themselves.
+        moved, point: of the box of each row.
     """
     dtype = point.du[0].dtype
-
-    def pick(array: Array) -> Array:
-        return array if box is None else array[box]
 
     def column(per_row: Array) -> Array:
         return per_row.astype(dtype)[:, None]
 
     frame = shapes.frame[rows]
-    s_box = jnp.einsum("rij,rj->ri", frame, pick(moved.direction) - scene.beam.k)
-    du = [pick(d) for d in point.du]
+    s_box = jnp.einsum("rij,rj->ri", frame, moved.direction - scene.beam.k)
+    du = point.du
     # Sums of a few products are written out: as matrix products they would be slower, and not be merged with the rest.
     along, t1, t2 = (sum(column(frame[:, i, c]) * du[c] for c in range(3)) for i in range(3))
     slope = along + column(s_box[:, 0])

@@ -1,10 +1,15 @@
-"""The full posterior by NUTS (NumPyro), in coordinates that Laplace's Gaussian has whitened.
+"""The full posterior by Markov chains (NumPyro's NUTS or HMC), in coordinates that Laplace's Gaussian has whitened.
 
 The sampler moves u with y = centre + F u, where centre and F F^T are the mode and the covariance of
 `bayesbragg.inference.laplace`: the density of u is nearly a standard normal, so that a trajectory takes a few steps
 and warm-up has to find little more than the step size. Chains start at draws of that Gaussian. The first chain finds
 the step size, the others take it over and forget their starts for a block of draws. Data are arguments of the compiled
 programs, never constants in them: shots of one shape compile once.
+
+NUTS finds the length of a path by itself. In whitened coordinates a turn back is half a period away, where squares of u
+are what they were at its start. A quarter of a period, after which a standard normal draw has forgotten its start, is
+known beforehand here: plain HMC with paths of about that length takes half the gradients for an effective draw of the
+tails, and in hundreds of dimensions a fifth. Where the posterior is far from its Gaussian NUTS is the safer choice.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ __all__ = ["NutsOptions", "nuts", "nuts_each"]
 
 FloatArray = npt.NDArray[np.float64]
 
-BEFORE_BOUND, USUAL = 0.95, 0.6
+BEFORE_BOUND, USUAL, USUAL_HMC = 0.95, 0.6, 0.8
 """Acceptance probabilities that step sizes are made for. In whitened coordinates 0.6 leads to steps of about 1, of
 which three make a trajectory; 0.8 to steps just too short for that, and seven turn back to where they came from
 (standard normal of ten numbers: 4 against 7 gradients for an effective draw of the tails)."""
@@ -52,7 +57,8 @@ class NutsOptions:
             is near a bound.
         adapt_mass: also estimate a dense covariance during warm-up (then take 500 draws for it), for posteriors that
             are far from Laplace's Gaussian; every chain for itself.
-        max_tree_depth: doublings of a trajectory at most.
+        max_tree_depth: doublings of a trajectory of NUTS at most.
+        path: as long as NUTS makes it, or a quarter of a period (``hmc``).
         chains: one after the other, in as many threads as there are cores, or all in one program (which is faster on a
             GPU). The draws are the same, but for rounding and the warm-up of vectorised chains.
     """
@@ -64,6 +70,7 @@ class NutsOptions:
     adapt_mass: bool = False
     max_tree_depth: int = 8
     chains: Literal["auto", "sequential", "parallel", "vectorised"] = "auto"
+    path: Literal["nuts", "hmc"] = "nuts"
 
     def check(self) -> NutsOptions:
         """The options themselves.
@@ -88,7 +95,9 @@ class NutsOptions:
 
     def program(self, potential: Potential, accept: float, how: Literal["one", "chains", "each"]) -> Program:
         mass_draws = self.warm_blocks * BLOCK if self.adapt_mass else 0
-        return program_of(Whitened(potential), mass_draws, (accept, self.adapt_mass, self.max_tree_depth), how)
+        return program_of(
+            Whitened(potential), mass_draws, (accept, self.adapt_mass, self.max_tree_depth, self.path == "hmc"), how
+        )
 
 
 def nuts(
@@ -145,7 +154,7 @@ def nuts_each(
     if not targets:
         return []
     gaussians = gaussians or [find_mode(target, LaplaceOptions()) for target in targets]
-    accept = options.target_accept or USUAL
+    accept = options.target_accept or (USUAL_HMC if options.path == "hmc" else USUAL)
     generator = np.random.default_rng(seed)
     n = len(gaussians[0].centre)
     program = options.program(targets[0].potential, accept, "each")
@@ -185,7 +194,8 @@ def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> 
     if options.target_accept is not None:
         return options.target_accept
     # Density walls are curved near a bound, and steps that suit the rest run into them.
-    return BEFORE_BOUND if near_bounds(target, gaussian) else USUAL
+    usual = USUAL_HMC if options.path == "hmc" else USUAL
+    return BEFORE_BOUND if near_bounds(target, gaussian) else usual
 
 
 def _whitening(target: Target, gaussian: Gaussian) -> tuple[Any, ...]:
@@ -269,7 +279,7 @@ def _posterior(
     verdict, found = judge_chains(target.names, draws_of, stats["diverging"], stats["energy"])
     flat = draws_of.reshape(-1, draws_of.shape[2])
     return Posterior(
-        method="nuts",
+        method=options.path,
         names=target.names,
         units=target.units,
         draws=draws_of,

@@ -27,6 +27,10 @@ FloatArray = npt.NDArray[np.float64]
 
 BLOCK = 25
 """Draws of one call of a program; progress is reported between calls."""
+QUARTER = 0.5 * math.pi
+"""Length of a path after which a draw of a standard normal distribution has forgotten where it came from."""
+VARIED = 0.2
+"""Paths are longer or shorter by up to this share."""
 FIRST_LOG_STEP = math.log(0.7)
 """A step that suits a standard normal distribution of some ten numbers."""
 
@@ -79,16 +83,19 @@ class Program:
 
 @lru_cache(maxsize=32)
 def program_of(
-    potential: Whitened, n_warmup: int, settings: tuple[float, bool, int], how: Literal["one", "chains", "each"]
+    potential: Whitened, n_warmup: int, settings: tuple[float, bool, int, bool], how: Literal["one", "chains", "each"]
 ) -> Program:
     """Compiled programs, made once for each structure.
 
     Args:
         n_warmup: matters where the covariance is adapted, which is NumPyro's work.
+        settings: acceptance to aim at, whether to adapt the covariance, doublings at most, and whether paths are a
+            quarter of a period long instead of as long as NUTS makes them.
         how: one chain; several chains of the same data; for each of several data, several chains.
     """
-    target_accept, adapt_mass, max_tree_depth = settings
-    begin, kernel = hmc(potential_fn_gen=lambda data: lambda u: potential(u, data), algo="NUTS")
+    target_accept, adapt_mass, max_tree_depth, quarter = settings
+    algorithm = "HMC" if quarter else "NUTS"
+    begin, kernel = hmc(potential_fn_gen=lambda data: lambda u: potential(u, data), algo=algorithm)
     evaluate = jax.jit(jax.value_and_grad(potential))
 
     def start(u: FloatArray, data: Any, key: Any) -> Any:
@@ -102,7 +109,7 @@ def program_of(
             adapt_mass_matrix=adapt_mass,
             dense_mass=adapt_mass,
             target_accept_prob=target_accept,
-            trajectory_length=None,
+            trajectory_length=QUARTER if quarter else None,
             max_tree_depth=max_tree_depth,
             model_args=(data,),
             rng_key=key,
@@ -116,6 +123,11 @@ def program_of(
         if not adapt_mass:
             size = jnp.exp(jnp.where(warm, step.log_step, step.log_mean))
             state = state._replace(adapt_state=state.adapt_state._replace(step_size=size))
+        if quarter:
+            # Of a key that the sampler does not use; paths of one length could run in circles.
+            key = jax.random.fold_in(state.rng_key, 1)
+            length = QUARTER * jax.random.uniform(key, (), jnp.float64, 1.0 - VARIED, 1.0 + VARIED)
+            state = state._replace(trajectory_length=length)
         state = kernel(state, (data,), {})
         after = step.updated(state.accept_prob, target_accept)
         return state, jax.tree.map(lambda new, old: jnp.where(warm, new, old), after, step)

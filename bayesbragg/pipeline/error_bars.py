@@ -88,11 +88,15 @@ def sample(
     from bayesbragg.inference.laplace import LaplaceOptions, laplace
     from bayesbragg.inference.nuts import NutsOptions, nuts
 
-    draws = how.draws or USUAL_DRAWS["nuts" if how.inference == "nuts" else "laplace"]
-    if how.inference != "nuts":
+    draws = how.draws or USUAL_DRAWS["nuts" if how.samples else "laplace"]
+    if not how.samples:
         return laplace(target, LaplaceOptions(n_draws=draws, exact_hessian=how.exact_hessian), seed=seed)
     options = NutsOptions(
-        n_chains=how.chains, n_draws=draws, n_warmup=how.warmup, target_accept=how.target_accept or None
+        n_chains=how.chains,
+        n_draws=draws,
+        n_warmup=how.warmup,
+        target_accept=how.target_accept or None,
+        path="hmc" if how.inference == "hmc" else "nuts",
     )
     return nuts(target, options, seed=seed, report=report)
 

@@ -91,10 +91,14 @@ def explore_geometry(
         result, target: of the fit.
         report: told of the progress: what is done, and what is to be done.
     """
-    draws = how.draws or USUAL_DRAWS["nuts" if how.inference == "nuts" else "laplace"]
-    if how.inference == "nuts":
+    draws = how.draws or USUAL_DRAWS["nuts" if how.samples else "laplace"]
+    if how.samples:
         options = NutsOptions(
-            n_chains=how.chains, n_draws=draws, n_warmup=how.warmup, target_accept=how.target_accept or None
+            n_chains=how.chains,
+            n_draws=draws,
+            n_warmup=how.warmup,
+            target_accept=how.target_accept or None,
+            path="hmc" if how.inference == "hmc" else "nuts",
         )
         posterior = nuts(target, options, seed=seed, report=report)
     else:

@@ -192,7 +192,8 @@ class PosteriorSettings:
     """What is told of a posterior beside its best fit.
 
     Attributes:
-        inference: nothing (``map``), a Gaussian about the best fit (``laplace``), or Markov chains (``nuts``).
+        inference: nothing (``map``), a Gaussian about the best fit (``laplace``), or Markov chains (``nuts``; or
+            ``hmc``, whose paths of a quarter of a period take fewer gradients where the Gaussian is nearly right).
         draws: of Laplace, the draws whose weights correct and check the Gaussian, 0 for none; of NUTS, those of each
             chain, 0 for 500.
         chains, warmup: of NUTS.
@@ -200,12 +201,17 @@ class PosteriorSettings:
         exact_hessian: of corrected Laplace: the exact second derivative in place of the expected one.
     """
 
-    inference: Literal["map", "laplace", "nuts"] = "laplace"
+    inference: Literal["map", "laplace", "nuts", "hmc"] = "laplace"
     draws: int = 0
     chains: int = 4
     warmup: int = 75
     target_accept: float = 0.0
     exact_hessian: bool = False
+
+    @property
+    def samples(self) -> bool:
+        """Whether Markov chains are asked for."""
+        return self.inference in ("nuts", "hmc")
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,10 @@ LIVE: dict[str, tuple[str, str]] = {
     "spread": ("", "mosaic rotations: the classic laws, normal, or normal with any covariance (docs/models.md)"),
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
     "forward": ("", "lattice sum: closed form where it is accurate, always, or the exact sum (docs/refine.md)"),
-    "inference": ("", "error bars: none (map), a Gaussian about the best fit (laplace), or Markov chains (nuts)"),
+    "inference": (
+        "",
+        "error bars: none (map), a Gaussian (laplace), Markov chains (nuts; hmc: fewer steps)",
+    ),
     "posterior.draws": ("", "laplace: draws that check and correct the Gaussian, 0: none; nuts: of each chain, 0: 500"),
     "posterior.chains": ("", "chains of nuts"),
     "posterior.warmup": ("", "draws in which nuts finds its step size"),
