@@ -82,8 +82,10 @@ def predictive_plot(data: Any, seed: int = 0) -> Figure:
     right.set_ylabel("PIT residual (standard normal)")
     right.set_title(f"mean {z.mean():.2f}, sd {z.std():.2f}, {np.mean(np.abs(z) < 1.96):.0%} within 1.96", fontsize=8)
     for axis in (left.xaxis, left.yaxis, right.xaxis):
-        # The usual labels of a logarithmic axis overlap where it spans little more than a decade.
-        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        # The usual labels of a logarithmic axis overlap where it spans little more than a decade, and these where it
+        # spans more than two.
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high < 200.0 * low else (1.0,)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     for panel in (left, centre, right):

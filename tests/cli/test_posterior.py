@@ -19,7 +19,7 @@ from bayesbragg.io.tables import read_table, write_table
     [
         (["{folder}"], "run.json: no such file"),
         (["{folder}/none"], "no such file or folder"),
-        (["{folder}", "inference=mcmc"], "choose laplace or nuts"),
+        (["{folder}", "inference=mcmc"], "choose laplace or nuts or hmc"),
         (["{folder}", "drws=3"], "did you mean draws"),
         (["{folder}", "draws=0"], "whole number above 0"),
         (["{folder}", "target_accept=2"], "between 0 and 1"),

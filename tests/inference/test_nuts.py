@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,11 +23,13 @@ from bayesbragg.model.errors import InputError
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
+@pytest.mark.parametrize("path", ["nuts", "hmc"])
 @pytest.mark.parametrize("make", [conjugate, linear_gaussian, at_a_bound])
-def test_known_posteriors(make: Callable[[], Known]) -> None:
+def test_known_posteriors(make: Callable[[], Known], path: Literal["nuts", "hmc"]) -> None:
     known = make()
-    found = nuts(known.target, NutsOptions(n_draws=1000), seed=2)
+    found = nuts(known.target, NutsOptions(n_draws=1000, path=path), seed=2)
     assert found.verdict.passed, str(found.verdict)
+    assert found.method == path
     effective = convergence(found.draws).ess_bulk
     assert np.all(np.abs(found.mean - known.mean) < 5 * known.sd / np.sqrt(effective))
     assert found.sd == pytest.approx(known.sd, rel=0.08)
