@@ -43,13 +43,23 @@ def test_coordinates_come_back() -> None:
     high = np.array([2.0, np.inf, 3.0, np.inf, 1e12, 1e12, 1.0])
     values, sd = np.array([1.9, 1e-3, -50.0, 7.0, 600.0, 6.0, 0.9]), np.array([1.0, 1e-6, 1.0, 1.0, 5.0, 5.0, 0.2])
     bounds = Bounds.of(low, high, values, sd)
-    assert np.asarray(bounds.kind).tolist() == [1, 2, 3, 0, 1, 4, 5]
+    assert np.asarray(bounds.kind).tolist() == [1, 2, 3, 0, 0, 4, 5]
     y = bounds.coordinates(values)
     assert np.asarray(bounds.values(y)) == pytest.approx(values, rel=1e-9)
     step = 1e-6
     slope = (np.asarray(bounds.values(y + step)) - np.asarray(bounds.values(y - step))) / (2 * step)
     assert np.asarray(bounds.log_jacobian(y)) == pytest.approx(np.log(np.abs(slope)), abs=1e-5)
     assert np.all(np.isfinite(bounds.coordinates([2.0, 0.0, 3.0, 7.0, 0.0, 0.0, 1.0])))
+    # Where both bounds are far the value is its own coordinate, and the density ends at them.
+    y[4] = -1e-3
+    assert np.isneginf(np.asarray(bounds.log_jacobian(y))).tolist() == [False] * 4 + [True] + [False] * 2
+
+
+def test_a_number_between_far_bounds_has_a_straight_axis() -> None:
+    near, far = (Bounds.of([0.0], [10.0], [5.0], [sd]) for sd in (0.7, 0.5))
+    assert np.asarray(near.kind).tolist() == [1]
+    assert np.asarray(far.kind).tolist() == [0]
+    assert far.coordinates([5.3]) == pytest.approx([5.3])
 
 
 def test_the_numpyro_model_is_the_same_density() -> None:
