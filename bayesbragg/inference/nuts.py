@@ -8,8 +8,8 @@ programs, never constants in them: shots of one shape compile once.
 
 NUTS finds the length of a path by itself. In whitened coordinates a turn back is half a period away, where squares of u
 are what they were at its start. A quarter of a period, after which a standard normal draw has forgotten its start, is
-known beforehand here: plain HMC with paths of about that length takes half the gradients for an effective draw of the
-tails, and in hundreds of dimensions a fifth. Where the posterior is far from its Gaussian NUTS is the safer choice.
+known beforehand here: plain HMC with paths of about that length takes a fifth fewer gradients for an effective draw of
+the tails, and in hundreds of dimensions a third. Where the posterior is far from its Gaussian NUTS is the safer choice.
 """
 
 from __future__ import annotations
