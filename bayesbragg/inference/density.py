@@ -148,7 +148,7 @@ class LogDensity:
     def with_pixels(self, pixels: Pixels) -> LogDensity:
         """The same density of other data of the same shapes."""
         other = self.with_layout(self.layout)
-        base, scene, _ = self._arrays.given
+        base, scene, _ = self._arrays.on_device()
         other._arrays = _Arrays(base, scene, pixels)
         other.n_trusted = int(np.sum(np.asarray(pixels.trusted)))
         return other

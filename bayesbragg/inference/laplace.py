@@ -81,8 +81,7 @@ class Gaussian:
     Attributes:
         centre: ``(n,)``.
         factor: F with covariance F F^T, ``(n, n)``, or its parts where it has the form of an arrow.
-        evaluations: that it took to find it.
-        bend: of its long axes, if that matters.
+        evaluations: that it took to find it; bend: of its long axes, if that matters.
     """
 
     centre: FloatArray
@@ -92,8 +91,7 @@ class Gaussian:
 
     def points(self, u: FloatArray) -> FloatArray:
         """Coordinates of standard normal rows ``(m, n)``."""
-        bent = u if self.bend is None else np.asarray(self.bend(u))
-        return self.centre + through(self.factor, bent)
+        return self.centre + through(self.factor, u if self.bend is None else np.asarray(self.bend(u)))
 
     @property
     def sd(self) -> FloatArray:

@@ -6,10 +6,8 @@ and warm-up has to find little more than the step size. Chains start at draws of
 the step size, the others take it over and forget their starts for a block of draws. Data are arguments of the compiled
 programs, never constants in them: shots of one shape compile once.
 
-NUTS finds the length of a path by itself. In whitened coordinates a turn back is half a period away, where squares of u
-are what they were at its start. A quarter of a period, after which a standard normal draw has forgotten its start, is
-known beforehand here: plain HMC with paths of about that length takes a fifth fewer gradients for an effective draw of
-the tails, and in hundreds of dimensions a third. Where the posterior is far from its Gaussian NUTS is the safer choice.
+NUTS turns back after half a period, where squares of u are what they were; after a quarter a normal draw has forgotten
+its start, and HMC with such paths takes fewer gradients for its tails. Far from the Gaussian NUTS is the safer choice.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ __all__ = ["NutsOptions", "nuts", "nuts_each"]
 
 FloatArray = npt.NDArray[np.float64]
 
-BEFORE_BOUND, USUAL, USUAL_HMC = 0.95, 0.6, 0.8
+BEFORE_BOUND, USUAL = 0.95, {"nuts": 0.6, "hmc": 0.8}
 """Acceptance probabilities that step sizes are made for. In whitened coordinates 0.6 leads to steps of about 1, of
 which three make a trajectory; 0.8 to steps just too short for that, and seven turn back to where they came from
 (standard normal of ten numbers: 4 against 7 gradients for an effective draw of the tails)."""
@@ -154,7 +152,7 @@ def nuts_each(
     if not targets:
         return []
     gaussians = gaussians or [find_mode(target, LaplaceOptions()) for target in targets]
-    accept = options.target_accept or (USUAL_HMC if options.path == "hmc" else USUAL)
+    accept = options.target_accept or USUAL[options.path]
     generator = np.random.default_rng(seed)
     n = len(gaussians[0].centre)
     program = options.program(targets[0].potential, accept, "each")
@@ -194,8 +192,7 @@ def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> 
     if options.target_accept is not None:
         return options.target_accept
     # Density walls are curved near a bound, and steps that suit the rest run into them.
-    usual = USUAL_HMC if options.path == "hmc" else USUAL
-    return BEFORE_BOUND if near_bounds(target, gaussian) else usual
+    return BEFORE_BOUND if near_bounds(target, gaussian) else USUAL[options.path]
 
 
 def _whitening(target: Target, gaussian: Gaussian) -> tuple[Any, ...]:
