@@ -1,15 +1,15 @@
 """Posteriors of single shots: wall time, effective draws per gradient and second, verdicts, pulls against the truth.
 
     python benchmarks/posterior.py simulated [N_SHOTS] [nuts]
-    python benchmarks/posterior.py tutorial [FOLDER] [--shots 0,1,2] [--models plain,gain,both] [--draws 250]
-                                            [--method nuts|laplace] [--rows FILE]
+    python benchmarks/posterior.py tutorial [FOLDER] [--shots 0,1,2] [--models plain,gain,both] [--draws 500]
+                                            [--method hmc|nuts|laplace] [--rows FILE]
     python benchmarks/posterior.py write [--rows FILE]
 
 ``simulated``: shots of the virtual experiment; the truth is fixed and priors are flat and wide, so that coverage is
 that of intervals about a fixed truth. ``tutorial``: its shots (``shared/tutorial`` beside the checkout, unless
-FOLDER says otherwise) from their indexed start, 2 x 2 subpixels, our background planes, four chains of NUTS (or
-corrected Laplace alone). Models: ``plain``; ``gain``, calibration errors of 3 % of a pixel; ``intensity``, errors of
-3 % of a reference intensity; ``both``, what the images and the MTZ were made with; ``inferred``, both and inferred
+FOLDER says otherwise) from their indexed start, 2 x 2 subpixels, our background planes, four chains of
+quarter turns or of NUTS (or corrected Laplace alone). Models: ``plain``; ``gain``, calibration errors of 3 % of a
+pixel; ``intensity``, errors of 3 % of a reference intensity; ``both``, what the images and the MTZ were made with; ``inferred``, both and inferred
 planes; ``true_F`` and ``true_F_gain``, with the structure factors that made the images instead. The classic program's
 seconds are those of its own fits of these shots (``classic/procPoly/fits.json``), none of which converged. Each
 finished shot is a line of FILE, and shots that have one are not done again; ``write`` prints the tables of
@@ -120,8 +120,9 @@ def tutorial_shot(
     refined = bb.refine(still, settings)
     fitted = time.perf_counter() - clock
     target = target_of_fit(refined.prepared.density, refined.fit)
-    options = NutsOptions(n_draws=n_draws, chains=chains)  # type: ignore[arg-type]
-    full = nuts(target, options, seed=number) if method == "nuts" else None
+    path = "hmc" if method == "hmc" else "nuts"
+    options = NutsOptions(n_draws=n_draws, chains=chains, path=path)  # type: ignore[arg-type]
+    full = None if method == "laplace" else nuts(target, options, seed=number)
     wall, cpu = time.perf_counter() - clock, time.process_time() - cpu
     # For comparison; three hundred draws are enough for that.
     gaussian = laplace(target, LaplaceOptions(n_draws=1000 if full is None else 300), seed=number)
@@ -181,7 +182,7 @@ def write(path: Path) -> None:
     """Print the tables of the rows."""
     rows = _read(path)
     order = [model for model in MODELS if any(row["model"] == model for row in rows)]
-    sampled = sorted((r for r in rows if r["method"] == "nuts"), key=lambda r: (order.index(r["model"]), r["shot"]))
+    sampled = sorted((r for r in rows if r["method"] != "laplace"), key=lambda r: (order.index(r["model"]), r["shot"]))
     text = [
         "| model | shot | boxes | processor s | wall s | load | classic s | draws | bulk ESS | tail ESS "
         "| gradients per effective draw | verdict | Laplace k-hat | sd of Laplace / NUTS - 1 | sigma-Z |",
@@ -195,7 +196,7 @@ def write(path: Path) -> None:
             f"{r['verdict']} | {r['k_hat']:.2f} | {r['sd_ratio']:.3f} | {r['sigma_z']:.3f} |"
         )
     text += [""]
-    for method in ("nuts", "laplace"):
+    for method in ("hmc", "nuts", "laplace"):
         text += [f"Pulls, {method}:", "", "| model | shots | | " + " | ".join(NAMES) + " | all | inside 95 % |"]
         text.append("|---" * (5 + len(NAMES)) + "|")
         for model in order:
@@ -232,8 +233,8 @@ def main() -> None:
     parser.add_argument("words", nargs="*")
     parser.add_argument("--shots", default=",".join(str(n) for n in range(16)))
     parser.add_argument("--models", default="plain,gain,both")
-    parser.add_argument("--method", choices=("nuts", "laplace"), default="nuts")
-    parser.add_argument("--draws", type=int, default=250)
+    parser.add_argument("--method", choices=("hmc", "nuts", "laplace"), default="hmc")
+    parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--chains", default="auto")
     parser.add_argument("--rows", type=Path, default=ROWS)
     arguments = parser.parse_args()

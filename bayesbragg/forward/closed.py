@@ -127,7 +127,7 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
             return through_window(miss, window.centre, window.sharpness, k, strength)
         tau, *tables = spectrum
         place = _uncorrected(parameters, window.centre, k_reference)
-        return through_table(miss, place, tau, jnp.log1p(window.wider), tuple(tables))
+        return through_table(miss, place, tau, window.wider, tuple(tables))
 
     keep = jax.checkpoint_policies.save_only_these_names(WINDOW_NAME)
 

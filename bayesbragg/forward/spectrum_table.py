@@ -42,7 +42,7 @@ _keep: Any = checkpoint_name
 POINTS = 8
 """Chebyshev points per level."""
 
-STEP = 0.1
+STEP = 0.2
 """Step of the grid in units of the narrowest width of a level. Pixels are then within 1e-7 of the brightest one, and,
 down to 1e-6 of it, within 3e-4 of themselves (blocks of 4 cells; 2e-5 for 9 cells)."""
 
@@ -166,10 +166,9 @@ def row_tables(table: SpectrumTable, tau: Array) -> tuple[Array, Array, Array, A
     weight, slope = jax.jvp(polynomials, (z,), (jnp.full_like(z, 2.0 / _LEVEL),))
     mine = jax.nn.one_hot(level, n_levels, dtype=weight.dtype)[..., None]
     flat = table.values.reshape(n_levels * POINTS, -1)
-    coarse = (flat.reshape(len(flat), -1, 2)[:, ::COARSE] * np.array([1.0, COARSE])).reshape(len(flat), -1)
-    pairs = ((weight, flat), (slope, coarse))
+    pairs = ((weight, flat), (slope, flat[:, ::2]))
     value, derivative = ((mine * w[..., None, :]).reshape(*tau.shape, -1) @ f for w, f in pairs)
-    return value, derivative, table.first[level], 1.0 / table.step[level]
+    return value, derivative - 0.5, table.first[level], 1.0 / table.step[level]
 
 
 def _hermite(t: Array) -> tuple[Array, Array, Array, Array]:
@@ -184,49 +183,58 @@ def _slopes(t: Array) -> tuple[Array, Array, Array, Array]:
     return -rise, 1.0 - 4.0 * t + 3.0 * t * t, rise, t * (3.0 * t - 2.0)
 
 
-def _look_up(tables: Array, first: Array, inverse_step: Array, x: Array, basis: Any) -> Array:
-    n_grid = tables.shape[-1] // 2
+def _pick(tables: Array, cell: Array, entries: range) -> list[Array]:
+    """Neighbouring entries of each row's table from ``len(entries) // 2`` times the cell on, ``(n_rows, n_pixels)``."""
+    length = tables.shape[-1]
+    rows = jnp.arange(tables.size // length, dtype=jnp.uint32).reshape(tables.shape[:-1])
+    base = cell * np.uint32(len(entries) // 2) + (rows * np.uint32(length))[..., None]
+    flat = tables.reshape(-1)
+    return [flat.at[base + np.uint32(i)].get(mode="promise_in_bounds") for i in entries]
+
+
+def _place(x: Array, first: Array, inverse_step: Array, n_grid: int) -> tuple[Array, Array]:
+    """Cell of the grid and the place in it, from 0 to 1."""
     place = jnp.clip((x - first[..., None]) * inverse_step[..., None], 0.0, n_grid - 1.001)
     cell = place.astype(jnp.int32)
-    rows = jnp.arange(tables.size // tables.shape[-1], dtype=jnp.int32).reshape(tables.shape[:-1])
-    base = 2 * cell + (rows * tables.shape[-1])[..., None]
-    flat = tables.reshape(-1)
-    weights = basis(place - cell)
-    return sum(w * flat.at[base + i].get(mode="promise_in_bounds") for i, w in enumerate(weights))
+    return cell.astype(jnp.uint32), place - cell
 
 
-def _seen(miss: Array, x: Array, wider: Array, tables: tuple[Array, ...]) -> tuple[Array, Array, Array]:
-    """The value of `through_table`, d ln U/dtau - 1/2, and exp(-wider)."""
-    value, derivative, first, inverse_step = tables
-    rough = _look_up(derivative, first, inverse_step / COARSE, x, _hermite) - 0.5
-    left = jnp.exp(-wider)
-    exponent = _look_up(value, first, inverse_step, x, _hermite) + 0.5 * wider + rough * (1.0 - left) - miss
-    return jnp.exp(exponent), rough, left
+def _dot(weights: tuple[Array, ...], values: list[Array]) -> Array:
+    return sum(w * v for w, v in zip(weights, values, strict=True))
 
 
 @jax.custom_jvp
 def through_table(miss: Array, x: Array, tau: Array, wider: Array, tables: tuple[Array, Array, Array, Array]) -> Array:
-    """exp(-miss) U(x; tau + wider), ``(n_rows, n_pixels)``.
+    """exp(-miss) U(x; tau + ln(1 + wider)), ``(n_rows, n_pixels)``.
 
     Args:
         miss, x: exponent and k* relative to the table's middle, ``(n_rows, n_pixels)``.
         tau: ``(n_rows,)``; the value is in the tables already, this argument carries the derivative.
-        wider: by how much more the logarithm of the squared width is at a pixel, not negative,
-            ``(n_rows, n_pixels)``.
+        wider: by which part more the squared width is at a pixel, not negative, ``(n_rows, n_pixels)``.
         tables: those of the rows, from `row_tables` at this tau; constants as far as derivatives are concerned.
     """
     return _seen(miss, x, wider, tables)[0]
 
 
+def _seen(miss: Array, x: Array, wider: Array, tables: tuple[Array, ...]) -> tuple[Array, Array, Array, Array]:
+    """The value of `through_table`, its relative slope per step of the grid, d ln U/dtau - 1/2, and 1 / (1 + wider)."""
+    value, derivative, first, inverse_step = tables
+    cell, t = _place(x, first, inverse_step, derivative.shape[-1])
+    before, after = _pick(derivative, cell, range(2))
+    bend = after - before
+    rough = before + t * bend
+    entries = _pick(value, cell, range(4))
+    left = 1.0 / (1.0 + wider)
+    total = jnp.exp(_dot(_hermite(t), entries) + rough * (1.0 - left) - miss) * jnp.sqrt(1.0 + wider)
+    return total, _dot(_slopes(t), entries) + (1.0 - left) * bend, rough, left
+
+
 @partial(through_table.defjvp, symbolic_zeros=True)
 def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
     miss, x, _, wider, tables = primals
-    value, derivative, first, inverse_step = tables
-    total, rough, left = _seen(miss, x, wider, tables)
+    total, slope, rough, left = _seen(miss, x, wider, tables)
     total = _keep(total, WINDOW_NAME)
-    slope = _look_up(value, first, inverse_step, x, _slopes)
-    bend = _look_up(derivative, first, inverse_step / COARSE, x, _slopes) / COARSE
-    along = total * (slope + (1.0 - left) * bend) * inverse_step[..., None]
+    along = total * slope * tables[-1][..., None]
     # The second derivative in tau is 0 or -rough in the two limits; either way this is the slope at tau + w.
     wide = _keep(total * (0.5 + left * rough), WINDOW_NAME)
     tangent = jnp.zeros_like(total)
@@ -238,5 +246,5 @@ def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
     if not isinstance(d_tau, SymbolicZero):
         tangent = tangent + wide * d_tau[..., None]
     if not isinstance(d_wider, SymbolicZero):
-        tangent = tangent + wide * d_wider
+        tangent = tangent + wide * left * d_wider
     return total, tangent

@@ -108,14 +108,14 @@ def _frames(q0: Array) -> tuple[Array, Array]:
 
 def mixture_size(ratio: float) -> int:
     """Nodes for a spread that is so many times as wide as a block; few sizes, so that shots share compilations."""
-    needed = 1.0 + 2.25 * np.arcsinh(ratio)
+    needed = 0.1 + 2.0 * np.arcsinh(ratio)
     return next((n for n in (2, 3, 4, 5, 6, 8, 10, 12) if n >= needed), 16)
 
 
 def mixture_rule(n_nodes: int) -> npt.NDArray[np.float64]:
-    """Gauss-Legendre abscissae in (0, 1) and their weights, ``(n_nodes, 2)``."""
-    x, w = np.polynomial.legendre.leggauss(n_nodes)
-    return np.column_stack([0.5 * (x + 1.0), 0.5 * w])
+    """Abscissae in (0, 1) and their weights for even functions, ``(n_nodes, 2)``: Gauss-Legendre of twice as many."""
+    x, w = np.polynomial.legendre.leggauss(2 * n_nodes)
+    return np.column_stack([x[n_nodes:], w[n_nodes:]])
 
 
 def _nodes(

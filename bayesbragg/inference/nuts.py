@@ -7,7 +7,8 @@ the step size, the others take it over and forget their starts for a block of dr
 programs, never constants in them: shots of one shape compile once.
 
 NUTS turns back after half a period, where squares of u are what they were; after a quarter a normal draw has forgotten
-its start, and HMC with such paths takes fewer gradients for its tails. Far from the Gaussian NUTS is the safer choice.
+its start. HMC with such paths (`bayesbragg.inference.quarter_paths`) follows the normal part exactly: where the
+Gaussian is nearly right a draw takes one gradient or two. Far from the Gaussian NUTS is the safer choice.
 """
 
 from __future__ import annotations
@@ -38,9 +39,8 @@ __all__ = ["NutsOptions", "nuts", "nuts_each"]
 FloatArray = npt.NDArray[np.float64]
 
 BEFORE_BOUND, USUAL = 0.95, {"nuts": 0.6, "hmc": 0.8}
-"""Acceptance probabilities that step sizes are made for. In whitened coordinates 0.6 leads to steps of about 1, of
-which three make a trajectory; 0.8 to steps just too short for that, and seven turn back to where they came from
-(standard normal of ten numbers: 4 against 7 gradients for an effective draw of the tails)."""
+"""Acceptance probabilities that step sizes are made for. In whitened coordinates 0.6 leads NUTS to steps of about 1, of
+which three make a trajectory; 0.8 to steps just too short for that, and seven turn back to where they came from."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ class NutsOptions:
                 raise InputError(f"{name} = {getattr(self, name)}: expected at least {least}")
         if self.target_accept is not None and not 0 < self.target_accept < 1:
             raise InputError(f"target_accept = {self.target_accept}: expected a number between 0 and 1, usually 0.6")
+        if self.adapt_mass and self.path == "hmc":
+            raise InputError("adapt_mass = True: paths of a quarter turn keep Laplace's covariance; use path=nuts")
         return self
 
     @property

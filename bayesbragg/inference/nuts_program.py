@@ -1,4 +1,4 @@
-"""NUTS (NumPyro) as compiled programs that advance chains by blocks of draws, for one target or for many at once.
+"""NUTS (NumPyro), and paths of a quarter turn, as compiled programs that advance chains by blocks of draws.
 
 Data are arguments of the programs, never constants in them: shots of one shape compile once.
 """
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
+from bayesbragg.inference.quarter_paths import LONGEST_STEP, Place, travel
 from bayesbragg.inference.unbounded import Potential
 
 __all__ = ["BLOCK", "Program", "Whitened", "program_of"]
@@ -27,10 +28,6 @@ FloatArray = npt.NDArray[np.float64]
 
 BLOCK = 25
 """Draws of one call of a program; progress is reported between calls."""
-QUARTER = 0.5 * math.pi
-"""Length of a path after which a draw of a standard normal distribution has forgotten where it came from."""
-VARIED = 0.2
-"""Paths are longer or shorter by up to this share."""
 FIRST_LOG_STEP = math.log(0.7)
 """A step that suits a standard normal distribution of some ten numbers."""
 
@@ -94,66 +91,103 @@ def program_of(
         how: one chain; several chains of the same data; for each of several data, several chains.
     """
     target_accept, adapt_mass, max_tree_depth, quarter = settings
-    algorithm = "HMC" if quarter else "NUTS"
-    begin, kernel = hmc(potential_fn_gen=lambda data: lambda u: potential(u, data), algo=algorithm)
-    evaluate = jax.jit(jax.value_and_grad(potential))
+    start, kernel = (
+        _quarter_paths(potential)
+        if quarter
+        else _numpyro(potential, n_warmup if adapt_mass else 0, target_accept, max_tree_depth)
+    )
 
-    def start(u: FloatArray, data: Any, key: Any) -> Any:
-        value, gradient = evaluate(jnp.asarray(u), data)
-        # Not under jit: the sampler keeps arrays that it makes here for its later steps.
-        state = begin(
-            ParamInfo(jnp.asarray(u), value, gradient),
-            n_warmup if adapt_mass else 0,
-            step_size=math.exp(FIRST_LOG_STEP),
-            adapt_step_size=adapt_mass,
-            adapt_mass_matrix=adapt_mass,
-            dense_mass=adapt_mass,
-            target_accept_prob=target_accept,
-            trajectory_length=QUARTER if quarter else None,
-            max_tree_depth=max_tree_depth,
-            model_args=(data,),
-            rng_key=key,
-        )
+    def begin(u: FloatArray, data: Any, key: Any) -> Any:
         # A Python number would be of a weak type here and of a strong one after a draw: another program to compile.
         first = jnp.asarray(np.float64(FIRST_LOG_STEP))
-        return state, Step(jnp.zeros(()), jnp.zeros(()), first, first)
+        return start(jnp.asarray(u), data, key), Step(jnp.zeros(()), jnp.zeros(()), first, first)
 
     def one(chain: Any, data: Any, warm: Array) -> Any:
         state, step = chain
-        if not adapt_mass:
-            size = jnp.exp(jnp.where(warm, step.log_step, step.log_mean))
-            state = state._replace(adapt_state=state.adapt_state._replace(step_size=size))
-        if quarter:
-            # Of a key that the sampler does not use; paths of one length could run in circles.
-            key = jax.random.fold_in(state.rng_key, 1)
-            length = QUARTER * jax.random.uniform(key, (), jnp.float64, 1.0 - VARIED, 1.0 + VARIED)
-            state = state._replace(trajectory_length=length)
-        state = kernel(state, (data,), {})
-        after = step.updated(state.accept_prob, target_accept)
-        return state, jax.tree.map(lambda new, old: jnp.where(warm, new, old), after, step)
+        size = None if adapt_mass else jnp.exp(jnp.where(warm, step.log_step, step.log_mean))
+        state, told = kernel(state, data, size)
+        after = step.updated(told["acceptance_rate"], target_accept)
+        return (state, jax.tree.map(lambda new, old: jnp.where(warm, new, old), after, step)), told
 
     move = one
     if how != "one":
-        move, start = jax.vmap(move, in_axes=(0, None, None)), jax.vmap(start, in_axes=(0, None, 0))
+        move, begin = jax.vmap(move, in_axes=(0, None, None)), jax.vmap(begin, in_axes=(0, None, 0))
     if how == "each":
-        move, start = jax.vmap(move, in_axes=(0, 0, None)), jax.vmap(start, in_axes=(0, 0, 0))
+        move, begin = jax.vmap(move, in_axes=(0, 0, None)), jax.vmap(begin, in_axes=(0, 0, 0))
 
     @jax.jit
     def advance(chain: Any, data: Any, warm: Array) -> tuple[Any, dict[str, Array]]:
         def body(c: Any, _: None) -> tuple[Any, dict[str, Array]]:
-            c = move(c, data, warm)
-            s = c[0]
-            return c, {
-                "u": s.z,
-                "potential": s.potential_energy,
-                "energy": s.energy,
-                "diverging": s.diverging,
-                "n_steps": s.num_steps,
-                "acceptance_rate": s.accept_prob,
-                "step_size": s.adapt_state.step_size,
-            }
+            moved: tuple[Any, dict[str, Array]] = move(c, data, warm)
+            return moved
 
         result: tuple[Any, dict[str, Array]] = jax.lax.scan(body, chain, None, length=BLOCK)
         return result
 
-    return Program(start, advance)
+    return Program(begin, advance)
+
+
+Moves = tuple[Callable[[Array, Any, Any], Any], Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]]
+"""``start(u, data, key)`` gives a state, and ``kernel(state, data, step)`` the next one and what is told of it."""
+
+
+def _numpyro(potential: Whitened, n_warmup: int, target_accept: float, max_tree_depth: int) -> Moves:
+    """NUTS; with draws of warm-up it finds its own step and covariance."""
+    begin, kernel = hmc(potential_fn_gen=lambda data: lambda u: potential(u, data), algo="NUTS")
+    evaluate = jax.jit(jax.value_and_grad(potential))
+    adapts = n_warmup > 0
+
+    def start(u: Array, data: Any, key: Any) -> Any:
+        value, gradient = evaluate(u, data)
+        # Not under jit: the sampler keeps arrays that it makes here for its later steps.
+        return begin(
+            ParamInfo(u, value, gradient),
+            n_warmup,
+            step_size=math.exp(FIRST_LOG_STEP),
+            adapt_step_size=adapts,
+            adapt_mass_matrix=adapts,
+            dense_mass=adapts,
+            target_accept_prob=target_accept,
+            max_tree_depth=max_tree_depth,
+            model_args=(data,),
+            rng_key=key,
+        )
+
+    def move(state: Any, data: Any, step: Any) -> tuple[Any, dict[str, Array]]:
+        if step is not None:
+            state = state._replace(adapt_state=state.adapt_state._replace(step_size=step))
+        s = kernel(state, (data,), {})
+        return s, {
+            "u": s.z,
+            "potential": s.potential_energy,
+            "energy": s.energy,
+            "diverging": s.diverging,
+            "n_steps": s.num_steps,
+            "acceptance_rate": s.accept_prob,
+            "step_size": s.adapt_state.step_size,
+        }
+
+    return start, move
+
+
+def _quarter_paths(potential: Whitened) -> Moves:
+    evaluate = jax.value_and_grad(potential)
+    compiled = jax.jit(evaluate)
+
+    def start(u: Array, data: Any, key: Any) -> Any:
+        return Place.at(u, *compiled(u, data), key)
+
+    def move(state: Any, data: Any, step: Any) -> tuple[Any, dict[str, Array]]:
+        step = jnp.minimum(step, LONGEST_STEP)
+        s = travel(state, step, lambda u: evaluate(u, data))
+        return s, {
+            "u": s.u,
+            "potential": s.potential,
+            "energy": s.energy,
+            "diverging": s.diverging,
+            "n_steps": s.n_steps,
+            "acceptance_rate": s.acceptance,
+            "step_size": step,
+        }
+
+    return start, move

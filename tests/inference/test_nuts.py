@@ -7,9 +7,12 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import pytest
 from inference.small_posteriors import Known, at_a_bound, conjugate, linear_gaussian
 from inference.test_map import TRUTH, problem
@@ -17,6 +20,7 @@ from inference.test_map import TRUTH, problem
 from bayesbragg.inference import fit_map
 from bayesbragg.inference.laplace import laplace, target_of_fit
 from bayesbragg.inference.nuts import NutsOptions, nuts
+from bayesbragg.inference.quarter_paths import LONGEST_STEP, Place, travel
 from bayesbragg.inference.verdict import convergence, energy_fraction, judge_chains
 from bayesbragg.model.errors import InputError
 
@@ -33,6 +37,43 @@ def test_known_posteriors(make: Callable[[], Known], path: Literal["nuts", "hmc"
     effective = convergence(found.draws).ess_bulk
     assert np.all(np.abs(found.mean - known.mean) < 5 * known.sd / np.sqrt(effective))
     assert found.sd == pytest.approx(known.sd, rel=0.08)
+
+
+def _place(evaluate: Callable[[Any], Any], u: npt.ArrayLike, seed: int) -> Place:
+    at = jnp.asarray(u)
+    return Place.at(at, *evaluate(at), jax.random.PRNGKey(seed))
+
+
+def test_one_gradient_makes_a_draw_of_a_normal_density() -> None:
+    evaluate = jax.value_and_grad(lambda u: 0.5 * u @ u)
+    place = _place(evaluate, [0.3, -2.0, 1.1], 0)
+    for _ in range(20):
+        place = travel(place, jnp.asarray(LONGEST_STEP), evaluate)
+        assert int(place.n_steps) == 1
+        assert float(place.acceptance) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_paths_of_a_quarter_turn_err_by_the_square_of_the_step() -> None:
+    # What a path gains is that of a leap-frog of what is not normal, here a wall: four times less for half the step.
+    evaluate = jax.value_and_grad(lambda u: 0.5 * u @ u + 0.3 * jnp.sum(jnp.exp(u)))
+
+    def gain(step: float) -> float:
+        places = [travel(_place(evaluate, [0.5, -0.4], seed), jnp.asarray(step), evaluate) for seed in range(40)]
+        return float(np.mean([-np.log(float(p.acceptance)) for p in places]))
+
+    assert gain(0.2) / gain(0.1) == pytest.approx(4.0, rel=0.3)
+
+
+def test_a_path_that_leaves_the_density_stays_where_it_was() -> None:
+    evaluate = jax.value_and_grad(lambda u: jnp.where(u[0] > 0.0, 0.5 * u @ u, jnp.inf))
+    places = [travel(_place(evaluate, [0.1], seed), jnp.asarray(0.5), evaluate) for seed in range(20)]
+    assert all(float(p.u[0]) > 0.0 for p in places)
+    assert any(bool(p.diverging) for p in places)
+
+
+def test_quarter_turns_do_not_adapt_their_covariance() -> None:
+    with pytest.raises(InputError, match="path=nuts"):
+        nuts(conjugate().target, NutsOptions(path="hmc", adapt_mass=True))
 
 
 def test_a_block_of_draws_compiles_once() -> None:
