@@ -1,6 +1,6 @@
-"""Simulation-based calibration of the posteriors of single shots: Laplace with importance weights, and NUTS.
+"""Simulation-based calibration of the posteriors of single shots: Laplace with importance weights, and Markov chains.
 
-    python benchmarks/calibration.py run CASE laplace|nuts N [--work FOLDER]
+    python benchmarks/calibration.py run CASE laplace|nuts|hmc N [--work FOLDER]
     python benchmarks/calibration.py write [--work FOLDER]
 
 Truths come from the prior, data from the fitted likelihood. The boxes, 60 of 5 x 5 pixels, 8 channels, are those about
@@ -34,7 +34,9 @@ PLANE_SD = (0.02, 0.02, 0.1)
 """Slopes (photon per pixel) and constant (photon) of the planes of the doubted case."""
 N_BOXES, SIDE, N_CHANNELS = 60, 5, 8
 BATCH = 25
-N_DRAWS, THIN = 252, 4
+CHAINS = {"nuts": (252, 4), "hmc": (126, 2)}
+"""Draws of a chain, and of how many one counts."""
+TITLES = {"nuts": "NUTS", "hmc": "quarter turns", "laplace": "corrected Laplace"}
 
 
 def make_density(case: str, likelihood: Any = "gaussian") -> Any:
@@ -88,8 +90,10 @@ def run(case: str, method: str, n: int, work: Path) -> None:
 
     work.mkdir(parents=True, exist_ok=True)
     path = work / f"{case}_{method}.npz"
-    # Laplace and NUTS look at different data sets of the same case.
-    simulations = simulate(make_density(case), n, seed=1 if method == "laplace" else 2)
+    # Each method looks at data sets of its own.
+    simulations = simulate(make_density(case), n, seed={"laplace": 1, "nuts": 2, "hmc": 3}[method])
+    n_draws, thin = CHAINS.get(method, (0, 1))
+    sampler: Any = method
     ranks, flags, spent, wall = [], [], 0.0, 0.0
     if path.is_file():
         saved = np.load(path)
@@ -102,8 +106,8 @@ def run(case: str, method: str, n: int, work: Path) -> None:
         if method == "laplace":
             part, flag = laplace_ranks(simulations, LaplaceOptions(n_draws=1000), rows=rows)
         else:
-            options = NutsOptions(n_chains=1, n_draws=N_DRAWS, n_warmup=50)
-            part, flag = nuts_ranks(simulations, options, thin=THIN, rows=rows)
+            options = NutsOptions(n_chains=1, n_draws=n_draws, n_warmup=50, path=sampler)
+            part, flag = nuts_ranks(simulations, options, thin=thin, rows=rows)
         ranks.append(part)
         flags.append(flag)
         done += len(rows)
@@ -111,7 +115,7 @@ def run(case: str, method: str, n: int, work: Path) -> None:
         names = np.array(simulations.density.layout.names)
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, ranks=np.concatenate(ranks), flags=np.concatenate(flags).astype(float), names=names,
-                 cpu_s=spent, wall_s=wall, n_draws=N_DRAWS, thin=THIN, accept=USUAL)  # fmt: skip
+                 cpu_s=spent, wall_s=wall, n_draws=n_draws, thin=thin, accept=USUAL.get(method, 0.0))  # fmt: skip
         partial.replace(path)
         print(f"{case} {method}: {done} of {n}, {spent:.0f} s of processor, load {os.getloadavg()[0]:.1f}", flush=True)
 
@@ -120,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "write"))
     parser.add_argument("case", nargs="?", choices=CASES, default="bright")
-    parser.add_argument("method", nargs="?", choices=("laplace", "nuts"), default="laplace")
+    parser.add_argument("method", nargs="?", choices=("laplace", "nuts", "hmc"), default="laplace")
     parser.add_argument("n", nargs="?", type=int, default=100)
     parser.add_argument("--work", type=Path, default=Path("calibration_ranks"))
     arguments = parser.parse_args()
@@ -145,11 +149,12 @@ def write(work: Path) -> None:
         f"chosen before the noise, {N_CHANNELS} channels, closed form of the lattice sum; "
         f"{jax.devices()[0].platform}, {platform.machine()}, jax {jax.__version__}. Made by "
         "`benchmarks/calibration.py`, whose text names the cases. "
-        "Laplace: 1,000 weighted draws. NUTS: one chain from a draw of the Gaussian, 50 draws of warm-up.",
+        "Laplace: 1,000 weighted draws. NUTS and quarter turns (`inference=hmc`): one chain from a draw of the Gaussian, "
+        "50 draws of warm-up.",
         "",
     ]
     for case in CASES:
-        for method in ("nuts", "laplace"):
+        for method in ("nuts", "hmc", "laplace"):
             path = work / f"{case}_{method}.npz"
             if not path.is_file():
                 continue
@@ -160,8 +165,8 @@ def write(work: Path) -> None:
             out = [n for n, good in zip(names, inside, strict=True) if not good]
             rows = coverage(names, ranks)
             worst = max(rows, key=lambda c: abs(c.pull))
-            text += [f"## {case}, {'NUTS' if method == 'nuts' else 'corrected Laplace'}: {len(ranks)} shots", ""]
-            if method == "nuts":
+            text += [f"## {case}, {TITLES[method]}: {len(ranks)} shots", ""]
+            if method != "laplace":
                 text.append(
                     f"{int(saved['n_draws'])} draws, of which one in {int(saved['thin'])} counts; acceptance "
                     f"{float(saved['accept']):g}. Divergences: {int(flags.sum())} in {int(np.sum(flags > 0))} shots."

@@ -5,9 +5,9 @@ rotation w of the crystal moves q0 by w x q0: in the frame (along q0, and two di
 the angular covariance to the two directions across, and nothing along q0 (PHYSICS 7).
 
 The classic isotropic spread is a scale mixture, a standard normal rotation vector times sigma, with sigma uniform on
-(0, eta). With sinh(x) = sigma |q0| / beta, beta the block's own width across q0, the average over sigma is smooth in x,
-and 1 + 2.25 asinh(eta |q0| / beta) Gauss-Legendre nodes do: for ratios from 0.3 to 100 they err by less than 3e-4 of
-the peak.
+(0, eta). With sinh(x) = sigma |q0| / beta, beta the block's own width across q0, the average over sigma is smooth in x
+and even, so that the positive half of a Gauss-Legendre rule does: with 2 asinh(eta |q0| / beta) nodes it errs by less
+than 3e-4 of the peak for ratios up to 100.
 
 A rotation keeps |q|. Where a share f of the width across comes from rotations, a tilt by t is undone by them up to
 (1 - f) t, and q lies (1 - (1 - f)^2) t^2 / 2|q0| farther out than the tangent plane says; on average f beta^2 / |q0|

@@ -175,7 +175,8 @@ def _quarter_paths(potential: Whitened) -> Moves:
     compiled = jax.jit(evaluate)
 
     def start(u: Array, data: Any, key: Any) -> Any:
-        return Place.at(u, *compiled(u, data), key)
+        value, gradient = compiled(u, data)
+        return Place.at(u, value, gradient, key)
 
     def move(state: Any, data: Any, step: Any) -> tuple[Any, dict[str, Array]]:
         step = jnp.minimum(step, LONGEST_STEP)

@@ -69,6 +69,7 @@ def settings_from_phil(p: ResolvedParameters, cell_names: tuple[str, ...] = ()) 
             target_accept=p.posterior.target_accept or 0.0,
         ),
         min_boxes=p.min_spot,
+        min_expected=p.min_expected,
         max_lattices=p.number_of_xtals if "number_of_xtals" in p.explicit else None,
         keep_unpredicted=not p.filter_unpredicted_refls_in_output,
         modelers=p.debug_mode,

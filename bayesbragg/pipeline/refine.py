@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 import jax
@@ -14,6 +15,7 @@ from bayesbragg.forward.rotations import misorientation
 from bayesbragg.inference.box_likelihood import Fitted
 from bayesbragg.inference.map import MapOptions, fit_map
 from bayesbragg.model import Crystal, Detector, StructureFactors
+from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.pipeline.lattice_form import form_holds, judged
 from bayesbragg.pipeline.prepare import Prepared, around, on_host, prepare
@@ -23,6 +25,7 @@ from bayesbragg.pipeline.still import Still
 __all__ = ["Prepared", "Refined", "around", "fit_options", "fit_prepared", "prepare", "refine_prepared", "refine_still"]
 
 FloatArray = npt.NDArray[np.float64]
+log = logging.getLogger(__name__)
 
 MAX_WINDOW_ROUNDS = 4
 """How often a fit is continued after its spots moved beyond the reflections that were listed for them."""
@@ -93,6 +96,13 @@ def refine_prepared(
     """
     options = fit_options(settings, goes_on=goes_on)
     prepared, fit = fit_prepared(prepared, factors, settings, options, laue_rotations, fit)
+    if settings.min_expected > 0 and fit.status is not FitStatus.FAILED:
+        bright = _without_dim_boxes(prepared, fit, settings)
+        if bright is not prepared:
+            again = replace(options, start_scale=False, start_blocks=False)
+            bright = around(bright, fit.values, factors, settings, laue_rotations)
+            prepared, second = fit_prepared(bright, factors, settings, again, laue_rotations)
+            fit = _together(fit, second)
     return _finish(prepared, fit, on_host(prepared.density.parameters(fit.x)))
 
 
@@ -132,9 +142,43 @@ def fit_prepared(
                 break
         prepared = around(prepared, fit.values, factors, settings, laue_rotations)
         again = fit_map(prepared.density, onwards)
-        fit = replace(again, start_target=fit.start_target, evaluations=fit.evaluations + again.evaluations,
-                      iterations=fit.iterations + again.iterations, seconds=fit.seconds + again.seconds)  # fmt: skip
+        fit = replace(_together(fit, again), start_target=fit.start_target)
     return prepared, fit
+
+
+def _together(first: Fit, second: Fit) -> Fit:
+    """The second fit, with what the first cost as well."""
+    return replace(second, evaluations=first.evaluations + second.evaluations,
+                   iterations=first.iterations + second.iterations, seconds=first.seconds + second.seconds)  # fmt: skip
+
+
+def _without_dim_boxes(prepared: Prepared, fit: Fit, settings: RefineSettings) -> Prepared:
+    """The still without boxes of which the fit expects too little; itself where there are none.
+
+    A finder sees weak spots where noise has made them bright or sharp, and what is chosen by its own noise pulls a fit.
+    What the model expects of a box hardly knows of that noise.
+
+    Raises:
+        InputError: too few boxes are left.
+    """
+    shot = prepared.shot
+    expected = np.sum(np.asarray(prepared.density.bragg(fit.x), dtype=np.float64), axis=1)
+    bright = expected >= settings.min_expected
+    used = np.any(shot.trusted, axis=1)
+    kept = int(np.sum(bright[: shot.n_boxes] & used))
+    if kept < settings.min_boxes:
+        raise InputError(
+            f"{prepared.still.tag}: {kept} boxes with min_expected = {settings.min_expected:g} photons or more, fewer "
+            f"than min_spot = {settings.min_boxes}; lower min_expected"
+        )
+    if kept == int(np.sum(used)):
+        return prepared
+    log.info("%s: %d boxes of fewer than %g expected photons are left out, %d stay", prepared.still.tag,
+             int(np.sum(used)) - kept, settings.min_expected, kept)  # fmt: skip
+    pixels = prepared.density.given.pixels
+    pixels = replace(pixels, trusted=np.asarray(pixels.trusted) & bright[:, None])
+    shot = replace(shot, trusted=shot.trusted & bright[: shot.n_boxes, None])
+    return replace(prepared, shot=shot, density=prepared.density.with_pixels(pixels))
 
 
 def _finish(prepared: Prepared, fit: Fit, parameters: Parameters) -> Refined:

@@ -227,6 +227,7 @@ class RefineSettings:
         fit: how the optimum is searched.
         posterior: error bars.
         min_boxes: a shot with fewer boxes is not fitted.
+        min_expected: boxes of which the fit expects fewer Bragg photons are left out, and the rest is fitted again.
         max_lattices: lattices that are modelled together on a shot; None for all.
         keep_unpredicted: keep reflections to which the model gives no photon in the output table.
         modelers: also write pixels, settings and spectrum of each shot.
@@ -245,6 +246,7 @@ class RefineSettings:
     fit: MapOptions = field(default_factory=MapOptions)
     posterior: PosteriorSettings = field(default_factory=PosteriorSettings)
     min_boxes: int = 5
+    min_expected: float = 0.0
     max_lattices: int | None = None
     keep_unpredicted: bool = False
     modelers: bool = False

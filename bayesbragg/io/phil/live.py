@@ -134,6 +134,10 @@ LIVE: dict[str, tuple[str, str]] = {
     "background": ("", "planes by Poisson likelihood, the classic ones, or inferred with the rest (docs/models.md)"),
     "intensities": ("", "known structure factors, or one unknown intensity per reflection (docs/models.md)"),
     "sigma_intensity": ("", "relative error of known intensities, one number per box, integrated out (docs/models.md)"),
+    "min_expected": (
+        "photons",
+        "boxes of which the fit expects fewer leave, and the rest is fitted again (docs/models.md)",
+    ),
     "spread": ("", "mosaic rotations: the classic laws, normal, or normal with any covariance (docs/models.md)"),
     "kahn_factor": ("", "polarization from the experiment (2 fraction - 1), or the classic program's 1"),
     "forward": ("", "lattice sum: closed form where it is accurate, always, or the exact sum (docs/refine.md)"),
