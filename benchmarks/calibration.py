@@ -149,8 +149,8 @@ def write(work: Path) -> None:
         f"chosen before the noise, {N_CHANNELS} channels, closed form of the lattice sum; "
         f"{jax.devices()[0].platform}, {platform.machine()}, jax {jax.__version__}. Made by "
         "`benchmarks/calibration.py`, whose text names the cases. "
-        "Laplace: 1,000 weighted draws. NUTS and quarter turns (`inference=hmc`): one chain from a draw of the Gaussian, "
-        "50 draws of warm-up.",
+        "Laplace: 1,000 weighted draws. NUTS and quarter turns (`inference=hmc`): one chain from a draw of the "
+        "Gaussian, 50 draws of warm-up.",
         "",
     ]
     for case in CASES:

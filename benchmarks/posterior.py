@@ -10,10 +10,10 @@ that of intervals about a fixed truth. ``tutorial``: its shots (``shared/tutoria
 FOLDER says otherwise) from their indexed start, 2 x 2 subpixels, our background planes, four chains of
 quarter turns or of NUTS (or corrected Laplace alone). Models: ``plain``; ``gain``, calibration errors of 3 % of a
 pixel; ``intensity``, errors of 3 % of a reference intensity; ``both``, what the images and the MTZ were made with;
-``bright``, both without boxes of fewer than 150 expected photons; ``inferred``, both and inferred planes; ``true_F`` and ``true_F_gain``, with the structure factors that made the images instead. The classic program's
-seconds are those of its own fits of these shots (``classic/procPoly/fits.json``), none of which converged. Each
-finished shot is a line of FILE, and shots that have one are not done again; ``write`` prints the tables of
-``benchmarks/results/posterior.md``.
+``bright``, both without boxes of fewer than 150 expected photons; ``inferred``, both and inferred planes; ``true_F``
+and ``true_F_gain``, with the structure factors that made the images instead. The classic program's seconds are those of
+its own fits of these shots (``classic/procPoly/fits.json``), none of which converged. Each finished shot is a line of
+FILE, and shots that have one are not done again; ``write`` prints the tables of ``benchmarks/results/posterior.md``.
 """
 
 from __future__ import annotations
