@@ -10,7 +10,7 @@ that of intervals about a fixed truth. ``tutorial``: its shots (``shared/tutoria
 FOLDER says otherwise) from their indexed start, 2 x 2 subpixels, our background planes, four chains of
 quarter turns or of NUTS (or corrected Laplace alone). Models: ``plain``; ``gain``, calibration errors of 3 % of a
 pixel; ``intensity``, errors of 3 % of a reference intensity; ``both``, what the images and the MTZ were made with;
-``bright``, both without boxes of fewer than 150 expected photons; ``inferred``, both and inferred planes; ``true_F``
+``bright``, both without boxes of fewer than 300 expected photons; ``inferred``, both and inferred planes; ``true_F``
 and ``true_F_gain``, with the structure factors that made the images instead. The classic program's seconds are those of
 its own fits of these shots (``classic/procPoly/fits.json``), none of which converged. Each finished shot is a line of
 FILE, and shots that have one are not done again; ``write`` prints the tables of ``benchmarks/results/posterior.md``.
@@ -36,7 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "gain": {"sigma_gain": 0.03},
     "intensity": {"sigma_intensity": 0.03},
     "both": {"sigma_gain": 0.03, "sigma_intensity": 0.03},
-    "bright": {"sigma_gain": 0.03, "sigma_intensity": 0.03, "min_expected": 150.0},
+    "bright": {"sigma_gain": 0.03, "sigma_intensity": 0.03, "min_expected": 300.0},
     "inferred": {"sigma_gain": 0.03, "sigma_intensity": 0.03, "background": "inferred"},
     "true_F": {"true_F": True},
     "true_F_gain": {"true_F": True, "sigma_gain": 0.03},

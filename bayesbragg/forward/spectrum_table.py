@@ -7,14 +7,14 @@ a few cells per block. So what all pixels of a box see is one function of k* alo
 
     U(k*; tau) = sum_i w_i exp(-(k_i - k*)^2 / (2 s^2)),   s = k* exp(tau / 2) / k_mid,   tau = ln(k_mid^2 v / l^2),
 
-seen at tau + w, w = ln(1 + e), as exp(ln U + w/2 + (d ln U/dtau - 1/2) (1 - exp(-w))): exact where the spectrum is
+seen at tau + ln(1 + e) as (1 + e)^(1/2) exp(ln U + (d ln U/dtau - 1/2) e / (1 + e)): exact where the spectrum is
 smooth, so that a wider window sees that much more, and where it has ended, so that ln U is a parabola.
 
 ln U is kept, not U: a dark pixel with little noise of its own needs its few photons to a small part of themselves, and
 the logarithm of what lies beyond the end of a spectrum is nearly a parabola. It is smooth in tau: it stands at
 Chebyshev points of levels that span a factor of two in width each, on a grid of k* whose step is a fraction of the
 level's least width. At every evaluation it is interpolated to the tau of each reflection (a small matrix product), and
-then, pixel by pixel, by cubic Hermite polynomials in k*.
+then, pixel by pixel, by cubic Hermite polynomials in k* (the derivative in tau, which counts little, by lines).
 """
 
 from __future__ import annotations
@@ -43,11 +43,8 @@ POINTS = 8
 """Chebyshev points per level."""
 
 STEP = 0.2
-"""Step of the grid in units of the narrowest width of a level. Pixels are then within 1e-7 of the brightest one, and,
-down to 1e-6 of it, within 3e-4 of themselves (blocks of 4 cells; 2e-5 for 9 cells)."""
-
-COARSE = 3
-"""The derivative in tau, which counts little, is kept on a grid so many times coarser."""
+"""Step of the grid in units of the narrowest width of a level. Pixels are then within 3e-7 of the brightest one, and,
+down to 1e-6 of it, within 5e-4 of themselves (blocks of 4 cells; 3e-5 for 9 cells)."""
 
 REACH = 6.0
 """Widths beyond the spectrum's ends up to which a window sees something."""
@@ -146,8 +143,8 @@ def row_tables(table: SpectrumTable, tau: Array) -> tuple[Array, Array, Array, A
         tau: ``(n_nodes, n_rows)``.
 
     Returns:
-        ln U, and its derivative on every COARSE-th grid point, ``(n_nodes, n_rows, 2 n_grid)``; the grid's first point
-        and inverse step, ``(n_nodes, n_rows)``.
+        ln U and its slope in turns, ``(n_nodes, n_rows, 2 n_grid)``; d ln U/dtau - 1/2, ``(n_nodes, n_rows, n_grid)``;
+        the grid's first point and inverse step, ``(n_nodes, n_rows)``.
     """
     n_levels = table.values.shape[0]
     place = (tau - table.lowest) / _LEVEL
