@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesbragg.diagnostics.inference_data import groups_of, read_netcdf
+from bayesbragg.diagnostics.arviz_container import groups_of, read_netcdf
 from bayesbragg.inference.verdict import convergence
 
 

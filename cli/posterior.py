@@ -208,7 +208,8 @@ def _explore(earlier: EarlierRun, wanted: list[str], settings: Settings, *, quie
 def _one(
     earlier: EarlierRun, source: Any, settings: Settings, *, quiet: bool
 ) -> tuple[Posterior, list[dict[str, Any]]]:
-    from bayesbragg.diagnostics.inference_data import inference_data, write_netcdf
+    from bayesbragg.diagnostics.arviz_container import write_netcdf
+    from bayesbragg.diagnostics.inference_data import inference_data
     from bayesbragg.inference.laplace import target_of_fit
     from bayesbragg.pipeline.error_bars import posterior_columns
     from bayesbragg.pipeline.posterior import fit_again
@@ -273,8 +274,8 @@ def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Poster
 
 def _plot_forests(folder: Path, tags: list[str], names: list[str]) -> None:
     """One picture for each parameter, all shots in it; the cell where no parameters are named."""
+    from bayesbragg.diagnostics.arviz_container import groups_of, read_netcdf
     from bayesbragg.diagnostics.figure_style import save
-    from bayesbragg.diagnostics.inference_data import groups_of, read_netcdf
     from bayesbragg.diagnostics.predictive_plots import forest_plot
 
     data = {tag: read_netcdf(folder / f"{tag}_posterior.nc") for tag in tags}

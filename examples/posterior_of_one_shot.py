@@ -9,7 +9,8 @@ import sys
 
 import numpy as np
 
-from bayesbragg.diagnostics.inference_data import inference_data, write_netcdf
+from bayesbragg.diagnostics.arviz_container import write_netcdf
+from bayesbragg.diagnostics.inference_data import inference_data
 from bayesbragg.forward import Options, Parameters, build_scene, expected_photons
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.laplace import LaplaceOptions, laplace, target_of_fit

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray
 
-from bayesbragg.diagnostics.inference_data import attributes_of, container, dataset, prior_draws
+from bayesbragg.diagnostics.arviz_container import container
+from bayesbragg.diagnostics.inference_data import attributes_of, dataset, prior_draws
 from bayesbragg.forward.group_motion import MOTIONS
 from bayesbragg.forward.rotations import cell_matrix
 from bayesbragg.inference.box_likelihood import box_log_likelihood, fitted

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from bayesbragg.diagnostics.arviz_container import groups_of
 from bayesbragg.diagnostics.figure_style import INK, RUN_COLOURS, quiet
-from bayesbragg.diagnostics.inference_data import groups_of
 from bayesbragg.model.errors import InputError
 
 __all__ = ["pair_plot", "prior_plot", "trace_plot"]

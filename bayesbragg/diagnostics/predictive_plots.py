@@ -18,8 +18,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.special import ndtri
 from scipy.stats import binom
 
+from bayesbragg.diagnostics.arviz_container import groups_of
 from bayesbragg.diagnostics.figure_style import INK, PANEL_EDGE, RUN_COLOURS, quiet
-from bayesbragg.diagnostics.inference_data import groups_of
 from bayesbragg.model.errors import InputError
 
 __all__ = ["forest_plot", "pit", "predictive_plot", "residual_plot"]

@@ -116,7 +116,8 @@ def _columns(
 
 def _write(posterior: Posterior, refined: Refined, settings: RefineSettings, path: Path) -> None:
     # ArviZ takes a second to import; runs without sampling do not need it.
-    from bayesbragg.diagnostics.inference_data import inference_data, write_netcdf
+    from bayesbragg.diagnostics.arviz_container import write_netcdf
+    from bayesbragg.diagnostics.inference_data import inference_data
 
     data = inference_data(
         posterior, refined.prepared.density, refined.prepared.shot, provenance={"settings": asdict(settings)}

@@ -162,7 +162,7 @@ def write_joint_posterior(found: JointPosterior, folder: Path, provenance: Mappi
     Returns:
         ArviZ's container, as it was written.
     """
-    from bayesbragg.diagnostics.inference_data import write_netcdf
+    from bayesbragg.diagnostics.arviz_container import write_netcdf
 
     result = found.result
     stills = [term.shot() for term in result.terms]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.diagnostics.inference_data import groups_of, read_netcdf
+from bayesbragg.diagnostics.arviz_container import groups_of, read_netcdf
 from bayesbragg.diagnostics.report_charts import curves, whiskers
 from bayesbragg.diagnostics.report_numbers import number, with_error
 from bayesbragg.diagnostics.report_page import Column, Section, figure, table

@@ -78,7 +78,7 @@ def test_posteriors_of_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     # Weighted draws change the sds of the Gaussian little where it passes.
     if summary["verdict_passed"]:
         assert summary["a_sd"] == pytest.approx(refined["a_sd"], rel=0.3)
-    from bayesbragg.diagnostics.inference_data import groups_of, read_netcdf
+    from bayesbragg.diagnostics.arviz_container import groups_of, read_netcdf
 
     groups = groups_of(read_netcdf(run / "shot_1_posterior.nc"))
     assert {"posterior", "prior", "posterior_predictive", "log_likelihood", "observed_data", "constant_data"} <= set(

@@ -12,7 +12,7 @@ import pytest
 from small_run import make_shot, run_folder, write_factors
 
 from bayesbragg.cli.main import main
-from bayesbragg.diagnostics.inference_data import groups_of, read_netcdf
+from bayesbragg.diagnostics.arviz_container import groups_of, read_netcdf
 from bayesbragg.io.tables import read_table
 
 GROUPS = "joint.groups=pairs"

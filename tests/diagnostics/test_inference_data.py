@@ -12,15 +12,9 @@ import pytest
 import xarray
 from inference.test_map import problem
 
+from bayesbragg.diagnostics.arviz_container import groups_of, read_netcdf, write_netcdf
 from bayesbragg.diagnostics.figure_style import save
-from bayesbragg.diagnostics.inference_data import (
-    box_terms,
-    groups_of,
-    inference_data,
-    prior_draws,
-    read_netcdf,
-    write_netcdf,
-)
+from bayesbragg.diagnostics.inference_data import box_terms, inference_data, prior_draws
 from bayesbragg.diagnostics.posterior_plots import pair_plot, prior_plot, trace_plot
 from bayesbragg.diagnostics.predictive_plots import forest_plot, pit, predictive_plot, residual_plot
 from bayesbragg.inference import LogDensity, fit_map
