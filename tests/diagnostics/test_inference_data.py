@@ -154,10 +154,10 @@ def test_the_container_of_arviz_1(
     made: tuple[LogDensity, Posterior, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ArviZ 1.0 has no InferenceData: the container is xarray's, and files are the same."""
-    from bayesbragg.diagnostics import inference_data as module
+    from bayesbragg.diagnostics import arviz_container as module
 
     monkeypatch.setattr(module, "arviz", object())
-    tree = module.inference_data(made[1], made[0])
+    tree = inference_data(made[1], made[0])
     assert isinstance(tree, xarray.DataTree)
     assert tree.attrs["method"] == "laplace"
     read = module.read_netcdf(module.write_netcdf(tree, tmp_path / "tree.nc"))
