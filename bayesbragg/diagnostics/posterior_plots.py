@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,17 @@ def trace_plot(data: Any, names: Sequence[str] | None = None) -> Figure:
     figure = Figure(figsize=(9, 1.5 * len(draws) + 0.4), layout="constrained")
     axes = figure.subplots(len(draws), 2, squeeze=False, width_ratios=(1, 2))
     for (left, right), (name, x) in zip(axes, draws.items(), strict=True):
-        offset, label = _axis(name, units[name], x)
-        bins = np.histogram_bin_edges(x - offset, bins=40)
+        axis = _Axis.of(name, units[name], x)
+        bins = np.histogram_bin_edges(axis.shown(x), bins=40)
         for k, chain in enumerate(x):
             colour = RUN_COLOURS[k % len(RUN_COLOURS)]
-            left.hist(chain - offset, bins=bins, histtype="step", color=colour)
-            right.plot(chain - offset, lw=0.5, color=colour)
-        left.set_xlabel(label)
+            left.hist(axis.shown(chain), bins=bins, histtype="step", color=colour)
+            right.plot(axis.shown(chain), lw=0.5, color=colour)
+        left.set_xlabel(axis.label)
         left.set_yticks([])
         left.locator_params(axis="x", nbins=4)
-        right.set_ylabel(label)
+        # The name stands on the left, and there is no room for more here.
+        right.set_ylabel(axis.bracket, fontsize=8)
         quiet(left)
         quiet(right)
     axes[-1][1].set_xlabel("draw (each colour is a chain)")
@@ -57,29 +59,30 @@ def pair_plot(data: Any, names: Sequence[str] | None = None) -> Figure:
     axes = figure.subplots(n, n, squeeze=False)
     flat = {name: x.reshape(-1) for name, x in draws.items()}
     for i, (name_y, y) in enumerate(flat.items()):
-        offset_y, label_y = _axis(name_y, units[name_y], y)
+        up = _Axis.of(name_y, units[name_y], y)
         for j, (name_x, x) in enumerate(flat.items()):
             panel = axes[i][j]
             if j > i:
                 panel.axis("off")
                 continue
-            offset_x, label_x = _axis(name_x, units[name_x], x)
+            along = _Axis.of(name_x, units[name_x], x)
             if i == j:
-                panel.hist(x - offset_x, bins=30, color=RUN_COLOURS[0], alpha=0.6)
+                panel.hist(along.shown(x), bins=30, color=RUN_COLOURS[0], alpha=0.6)
                 panel.set_yticks([])
             else:
                 step = max(1, len(x) // 1500)
-                panel.plot(x[::step] - offset_x, y[::step] - offset_y, ".", ms=1.5, alpha=0.4, color=RUN_COLOURS[0])
+                points = along.shown(x[::step]), up.shown(y[::step])
+                panel.plot(*points, ".", ms=1.5, alpha=0.4, color=RUN_COLOURS[0])
                 r = np.corrcoef(x, y)[0, 1]
                 panel.set_title(f"r = {r:.2f}", fontsize=7, color=INK, pad=2)
             panel.tick_params(labelsize=6)
             panel.locator_params(nbins=3)
             if i == n - 1:
-                panel.set_xlabel(label_x, fontsize=7)
+                panel.set_xlabel(along.label, fontsize=7)
             else:
                 panel.set_xticklabels([])
             if j == 0 and i:
-                panel.set_ylabel(label_y, fontsize=7)
+                panel.set_ylabel(up.label, fontsize=7)
             elif i != j:
                 panel.set_yticklabels([])
             quiet(panel)
@@ -141,12 +144,36 @@ def _draws(data: Any, names: Sequence[str] | None) -> tuple[dict[str, FloatArray
     return draws, {name: str(posterior[name].attrs.get("units", "1")) for name in chosen}
 
 
-def _axis(name: str, unit: str, x: FloatArray) -> tuple[float, str]:
-    """What is subtracted from a parameter so that its ticks can be read, and its label."""
-    middle, spread = float(np.median(x)), float(np.std(x))
-    offset = 0.0
-    if spread > 0 and abs(middle) > 30 * spread:
-        digits = int(np.floor(np.log10(spread)))
-        offset = float(np.round(middle, -digits))
-    shown = f"{name} {'-' if offset > 0 else '+'} {abs(offset):.10g}" if offset else name
-    return offset, shown if unit == "1" else f"{shown}\n({unit})"
+@dataclass(frozen=True)
+class _Axis:
+    """A parameter's axis: offset and power of ten that are taken out so that its ticks can be read, and its words."""
+
+    offset: float
+    power: int
+    name: str
+    unit: str
+
+    @classmethod
+    def of(cls, name: str, unit: str, x: FloatArray) -> _Axis:
+        middle, spread = float(np.median(x)), float(np.std(x))
+        offset = 0.0
+        if spread > 0 and abs(middle) > 30 * spread:
+            digits = int(np.floor(np.log10(spread)))
+            offset = float(np.round(middle, -digits))
+        largest = float(np.max(np.abs(x - offset), initial=0.0))
+        power = int(np.floor(np.log10(largest))) if largest > 0 else 0
+        return cls(offset, power if power < -3 or power > 4 else 0, name, "" if unit == "1" else unit)
+
+    def shown(self, x: FloatArray) -> FloatArray:
+        return np.asarray((x - self.offset) / 10.0**self.power)
+
+    @property
+    def bracket(self) -> str:
+        """The unit with the power of ten, in brackets; empty where there is neither."""
+        words = " ".join(word for word in (f"1e{self.power}" if self.power else "", self.unit) if word)
+        return f"({words})" if words else ""
+
+    @property
+    def label(self) -> str:
+        shift = f" {'-' if self.offset > 0 else '+'} {abs(self.offset):.10g}" if self.offset else ""
+        return f"{self.name}{shift}\n{self.bracket}".rstrip()
