@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{tag}\n{posterior.summary()}")
         log.info("%s: %s", tag, posterior.summary())
     if not columns:
-        return 1
+        return 2
     path = _write_table(earlier, columns)
     if settings.plots and len(columns) > 1:
         _plot_forests(earlier.folder, list(columns), [name for name in settings.parameters.split(",") if name])
