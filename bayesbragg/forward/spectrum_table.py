@@ -14,7 +14,10 @@ ln U is kept, not U: a dark pixel with little noise of its own needs its few pho
 the logarithm of what lies beyond the end of a spectrum is nearly a parabola. It is smooth in tau: it stands at
 Chebyshev points of levels that span a factor of two in width each, on a grid of k* whose step is a fraction of the
 level's least width. At every evaluation it is interpolated to the tau of each reflection (a small matrix product), and
-then, pixel by pixel, by cubic Hermite polynomials in k* (the derivative in tau, which counts little, by lines).
+then, pixel by pixel, by cubic Hermite polynomials in k*.
+
+The derivative is the mean of (k_i - k*)^2 / 2 s^2 over what is seen, which lies between 0 and ln(sum w) - ln U: between
+lines of a spectrum that are narrower than the window, where ln U has corners, interpolation must not leave these.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ down to 1e-6 of it, within 5e-4 of themselves (blocks of 4 cells; 3e-5 for 9 cel
 REACH = 6.0
 """Widths beyond the spectrum's ends up to which a window sees something."""
 
-LARGEST = 4096
+LARGEST = 2048
 """Longest grid; a spectrum that is wider in units of its narrowest window is summed channel by channel."""
 
 _LEVEL = 2.0 * math.log(2.0)
@@ -69,6 +72,7 @@ class SpectrumTable:
         step: of each level, ``(n_levels,)``, 1/angstrom.
         lowest: least tau of the first level, scalar.
         middle: k_mid, 1/angstrom of the spectrum before its correction, scalar.
+        most: ln(sum w), scalar.
     """
 
     values: Array
@@ -76,6 +80,7 @@ class SpectrumTable:
     step: Array
     lowest: Array
     middle: Array
+    most: Array
 
 
 def build_table(
@@ -102,8 +107,10 @@ def build_table(
         return None
     step = 2.0 * half / (n_grid - 1)
     tau = 2.0 * np.log(least)[:, None] + 0.5 * _LEVEL * (1.0 + _chebyshev_points())
-    values = _tabulate(k - middle, strength / max(float(strength.max()), 1e-300), -half, step, tau, middle, n_grid)
-    return SpectrumTable(np.asarray(values), -half, step, np.asarray(2.0 * math.log(narrowest)), np.asarray(middle))
+    weight = strength / max(float(strength.max()), 1e-300)
+    values = _tabulate(k - middle, weight, -half, step, tau, middle, n_grid)
+    scalars = (2.0 * math.log(narrowest), middle, math.log(max(float(weight.sum()), _DARKEST)))
+    return SpectrumTable(np.asarray(values), -half, step, *(np.asarray(a) for a in scalars))
 
 
 def covered_widths(table: SpectrumTable) -> tuple[float, float]:
@@ -143,8 +150,8 @@ def row_tables(table: SpectrumTable, tau: Array) -> tuple[Array, Array, Array, A
         tau: ``(n_nodes, n_rows)``.
 
     Returns:
-        ln U and its slope in turns, ``(n_nodes, n_rows, 2 n_grid)``; d ln U/dtau - 1/2, ``(n_nodes, n_rows, n_grid)``;
-        the grid's first point and inverse step, ``(n_nodes, n_rows)``.
+        ln U and its slope in turns, and d ln U/dtau - 1/2 and its slope, ``(n_nodes, n_rows, 2 n_grid)`` each; the
+        grid's first point and inverse step, ``(n_nodes, n_rows)``.
     """
     n_levels = table.values.shape[0]
     place = (tau - table.lowest) / _LEVEL
@@ -163,9 +170,12 @@ def row_tables(table: SpectrumTable, tau: Array) -> tuple[Array, Array, Array, A
     weight, slope = jax.jvp(polynomials, (z,), (jnp.full_like(z, 2.0 / _LEVEL),))
     mine = jax.nn.one_hot(level, n_levels, dtype=weight.dtype)[..., None]
     flat = table.values.reshape(n_levels * POINTS, -1)
-    pairs = ((weight, flat), (slope, flat[:, ::2]))
-    value, derivative = ((mine * w[..., None, :]).reshape(*tau.shape, -1) @ f for w, f in pairs)
-    return value, derivative - 0.5, table.first[level], 1.0 / table.step[level]
+    value, derivative = ((mine * w[..., None, :]).reshape(*tau.shape, -1) @ flat for w in (weight, slope))
+    rough, bend = derivative[..., ::2], derivative[..., 1::2]
+    sound = (rough >= 0.0) & (rough <= table.most - value[..., ::2])
+    rough = jnp.clip(rough, 0.0, jnp.maximum(table.most - value[..., ::2], 0.0)) - 0.5
+    derivative = jnp.stack([rough, jnp.where(sound, bend, 0.0)], axis=-1).reshape(value.shape)
+    return value, derivative, table.first[level], 1.0 / table.step[level]
 
 
 def _hermite(t: Array) -> tuple[Array, Array, Array, Array]:
@@ -180,13 +190,14 @@ def _slopes(t: Array) -> tuple[Array, Array, Array, Array]:
     return -rise, 1.0 - 4.0 * t + 3.0 * t * t, rise, t * (3.0 * t - 2.0)
 
 
-def _pick(tables: Array, cell: Array, entries: range) -> list[Array]:
-    """Neighbouring entries of each row's table from ``len(entries) // 2`` times the cell on, ``(n_rows, n_pixels)``."""
+def _pick(tables: Array, cell: Array) -> list[Array]:
+    """What two neighbouring points of each row's table hold, four arrays ``(n_rows, n_pixels)``."""
     length = tables.shape[-1]
     rows = jnp.arange(tables.size // length, dtype=jnp.uint32).reshape(tables.shape[:-1])
-    base = cell * np.uint32(len(entries) // 2) + (rows * np.uint32(length))[..., None]
+    # Numbers without a sign: an index that could be negative would be tested for it.
+    base = cell * np.uint32(2) + (rows * np.uint32(length))[..., None]
     flat = tables.reshape(-1)
-    return [flat.at[base + np.uint32(i)].get(mode="promise_in_bounds") for i in entries]
+    return [flat.at[base + np.uint32(i)].get(mode="promise_in_bounds") for i in range(4)]
 
 
 def _place(x: Array, first: Array, inverse_step: Array, n_grid: int) -> tuple[Array, Array]:
@@ -216,14 +227,13 @@ def through_table(miss: Array, x: Array, tau: Array, wider: Array, tables: tuple
 def _seen(miss: Array, x: Array, wider: Array, tables: tuple[Array, ...]) -> tuple[Array, Array, Array, Array]:
     """The value of `through_table`, its relative slope per step of the grid, d ln U/dtau - 1/2, and 1 / (1 + wider)."""
     value, derivative, first, inverse_step = tables
-    cell, t = _place(x, first, inverse_step, derivative.shape[-1])
-    before, after = _pick(derivative, cell, range(2))
-    bend = after - before
-    rough = before + t * bend
-    entries = _pick(value, cell, range(4))
+    cell, t = _place(x, first, inverse_step, value.shape[-1] // 2)
     left = 1.0 / (1.0 + wider)
-    total = jnp.exp(_dot(_hermite(t), entries) + rough * (1.0 - left) - miss) * jnp.sqrt(1.0 + wider)
-    return total, _dot(_slopes(t), entries) + (1.0 - left) * bend, rough, left
+    rough = _pick(derivative, cell)
+    entries = [v + (1.0 - left) * d for v, d in zip(_pick(value, cell), rough, strict=True)]
+    basis = _hermite(t)
+    total = jnp.exp(_dot(basis, entries) - miss) * jnp.sqrt(1.0 + wider)
+    return total, _dot(_slopes(t), entries), _dot(basis, rough), left
 
 
 @partial(through_table.defjvp, symbolic_zeros=True)
