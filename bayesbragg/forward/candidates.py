@@ -97,6 +97,7 @@ def prepare_closed(
         narrowest, widest = table_widths(parameters, scene, options, reflexes, beam, lacking)
         room = 1.02 / margin.block
         table = build_table(wavelengths, strength, narrowest / room, widest * room)
+    if table is not None:
         # The table stands for the nodes, of which the strongest alone still counts: one shape for all spectra.
         brightest = int(np.argmax(strength))
         wavelengths, strength = wavelengths[brightest : brightest + 1], strength[brightest : brightest + 1]

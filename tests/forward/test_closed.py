@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from forward.closed_cases import small_scene
 from forward.golden_scene import golden_setup
 from golden import load_golden
 
@@ -92,6 +93,16 @@ def test_merged_channels_keep_moments() -> None:
             for x, w in ((wavelengths, strength), (nodes, weights))
         ]
         assert abs(sums[0] - sums[1]) < 1e-4 * sums[0]
+
+
+def test_a_spectrum_too_wide_for_a_table_keeps_its_channels() -> None:
+    parameters, scene, options = small_scene(n_boxes=4, n_channels=60, bandwidth=0.03, blocks=(80.0, 70.0, 60.0))
+    closed = prepare_closed(parameters, scene, options)
+    assert closed.table is None
+    assert closed.nodes.strength.shape == (60,)
+    exact = np.asarray(expected_photons(parameters, scene, options))
+    ours = np.asarray(closed_photons(parameters, closed, options))
+    np.testing.assert_allclose(ours, exact, atol=1e-6 * exact.max())
 
 
 def test_single_precision() -> None:
