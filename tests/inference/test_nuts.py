@@ -98,6 +98,11 @@ def test_agrees_with_laplace_whatever_the_chains_are() -> None:
     assert one.draws.shape == (4, 500, 7)
     assert one.sample_stats["n_steps"].shape == (4, 500)
     assert "verdict passed" in one.summary()
+    quarter = nuts(target, NutsOptions(path="hmc"), seed=1)
+    assert quarter.verdict.passed
+    assert np.all(np.abs(quarter.mean - first.mean) < 0.12 * first.sd)
+    assert quarter.sd == pytest.approx(first.sd, rel=0.1)
+    assert quarter.settings["gradients_per_draw"] < 0.7 * one.settings["gradients_per_draw"]
 
 
 def test_work_is_reported_and_repeats_itself() -> None:
