@@ -1,7 +1,7 @@
-"""Simulation-based calibration of joint posteriors by NUTS: panels and two shots, all drawn from their priors.
+"""Simulation-based calibration of joint posteriors: panels and two shots, all drawn from their priors.
 
-    python benchmarks/joint_calibration.py run N [--work FOLDER]
-    python benchmarks/joint_calibration.py write [--work FOLDER]
+    python benchmarks/joint_calibration.py run N [--path hmc|nuts] [--work FOLDER]
+    python benchmarks/joint_calibration.py write [--path hmc|nuts] [--work FOLDER]
 
 Four panels in three groups under a hierarchical prior; each of two shots has 12 boxes of 7 x 7 pixels about predicted
 reflections, chosen before there are panels' motions or noise, 6 channels, and nine numbers of its own. ``run`` goes on
@@ -24,7 +24,10 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "inference"))
 GROUPS, N_SHOTS, N_BOXES, SIDE = (0, 1, 2, 2), 2, 12, 7
-N_DRAWS, THIN, BATCH = 200, 4, 5
+CHAINS: dict[str, tuple[int, int]] = {"nuts": (200, 4), "hmc": (126, 2)}
+"""Draws of a chain, and of how many one counts."""
+TITLES = {"nuts": "NUTS", "hmc": "quarter turns (`inference=hmc`)"}
+BATCH = 5
 
 
 def make_terms(seed: int = 0) -> Any:
@@ -64,7 +67,7 @@ def make_terms(seed: int = 0) -> Any:
     return terms, shared_prior(grouping, panels), grouping
 
 
-def run(n: int, work: Path) -> None:
+def run(n: int, sampler: Any, work: Path) -> None:
     """Ranks of n data sets, in batches; those that were saved before are not made again."""
     import jax
 
@@ -74,7 +77,8 @@ def run(n: int, work: Path) -> None:
     from bayesbragg.inference.nuts import NutsOptions
 
     work.mkdir(parents=True, exist_ok=True)
-    path = work / "joint_nuts.npz"
+    path = work / f"joint_{sampler}.npz"
+    n_draws, thin = CHAINS[sampler]
     terms, prior, _ = make_terms()
     simulations = simulate_joint(terms, prior, n, seed=2)
     names = np.array(simulations.target(0).names)
@@ -87,8 +91,8 @@ def run(n: int, work: Path) -> None:
     while done < n:
         clock, cpu = time.perf_counter(), time.process_time()
         rows = list(range(done, min(done + BATCH, n)))
-        options = NutsOptions(n_chains=1, n_draws=N_DRAWS, n_warmup=50)
-        part, flag = nuts_ranks(simulations, options, thin=THIN, rows=rows)
+        options = NutsOptions(n_chains=1, n_draws=n_draws, n_warmup=50, path=sampler)
+        part, flag = nuts_ranks(simulations, options, thin=thin, rows=rows)
         ranks.append(part)
         flags.append(flag)
         done += len(rows)
@@ -100,7 +104,7 @@ def run(n: int, work: Path) -> None:
         print(f"{done} of {n}, {spent:.0f} s of processor, load {os.getloadavg()[0]:.1f}", flush=True)
 
 
-def write(work: Path) -> None:
+def write(sampler: str, work: Path) -> None:
     """benchmarks/results/joint_calibration.md and its pictures, from the ranks that there are."""
     import jax
 
@@ -109,7 +113,8 @@ def write(work: Path) -> None:
     from bayesbragg.diagnostics.figure_style import save
     from bayesbragg.diagnostics.joint_calibration import clustered_coverage
 
-    saved = np.load(work / "joint_nuts.npz")
+    saved = np.load(work / f"joint_{sampler}.npz")
+    n_draws, thin = CHAINS[sampler]
     names, ranks, flags = tuple(str(n) for n in saved["names"]), saved["ranks"], saved["flags"]
     band = ecdf_band(len(ranks), len(names))
     inside = band.inside(ranks)
@@ -122,8 +127,9 @@ def write(work: Path) -> None:
         "",
         f"{len(ranks)} data sets: panels of {len(set(GROUPS))} groups and {N_SHOTS} shots from their priors, data from "
         f"the fitted (Gaussian) likelihood, {N_BOXES} boxes of {SIDE} x {SIDE} pixels in each shot, chosen before "
-        "motions and noise. Posteriors by NUTS, arrow-shaped preconditioning, one chain from a draw of the Gaussian, "
-        f"50 draws of warm-up, {N_DRAWS} draws of which one in {THIN} counts; {jax.devices()[0].platform}, "
+        f"motions and noise. Posteriors by {TITLES[sampler]}, arrow-shaped preconditioning, one chain from a draw of "
+        f"the Gaussian, 50 draws of warm-up, {n_draws} draws of which one in {thin} counts; "
+        f"{jax.devices()[0].platform}, "
         f"{platform.machine()}, jax {jax.__version__}. Made by `benchmarks/joint_calibration.py`.",
         "",
         f"One family-wise 99 % band for the distribution functions of all {len(names)} numbers: {verdict}. Coverage "
@@ -162,12 +168,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "write"))
     parser.add_argument("n", nargs="?", type=int, default=200)
+    parser.add_argument("--path", choices=tuple(CHAINS), default="hmc")
     parser.add_argument("--work", type=Path, default=Path("calibration_ranks"))
     arguments = parser.parse_args()
     if arguments.what == "run":
-        run(arguments.n, arguments.work)
+        run(arguments.n, arguments.path, arguments.work)
     else:
-        write(arguments.work)
+        write(arguments.path, arguments.work)
 
 
 if __name__ == "__main__":

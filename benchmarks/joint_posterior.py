@@ -46,7 +46,7 @@ def main(paths: list[Path]) -> None:
         for what, names in (("panels", panels), ("shots", others)):
             labels, draws = flat(posterior, names)
             means, sds = draws.mean(axis=(0, 1)), draws.std(axis=(0, 1))
-            if about["method"] == "nuts":
+            if about["method"] != "laplace":
                 found = convergence(draws)
                 for text, values in (("bulk", found.ess_bulk), ("tail", found.ess_tail)):
                     print(f"  {what}, {len(labels)} numbers: {text} ESS {values.min():.0f} "
