@@ -1,9 +1,10 @@
 """Refinement without structure factors: every tutorial shot, its orientation, cell and block size against the truth.
 
-python benchmarks/wilson.py TUTORIAL_FOLDER [known] [inferred] [gain=0.03] [laplace] [first=0] [last=15]
+python benchmarks/wilson.py TUTORIAL_FOLDER [known] [inferred] [gain=0.03] [bright=300] [laplace] [first=0] [last=15]
 
 ``known`` fits with the reference structure factors instead, ``inferred`` infers the background planes with the rest,
-``gain`` states the calibration error of the pixels, ``laplace`` corrects the error bars by importance sampling.
+``gain`` states the calibration error of the pixels, ``bright`` leaves out boxes of fewer expected photons,
+``laplace`` corrects the error bars by importance sampling.
 A pull is the error over the stated standard deviation. The images were made with 2 x 2 subpixels, which the fit is
 told, and with blocks of 10 x 10 x 10 cells without mosaic spread.
 """
@@ -29,7 +30,9 @@ from bayesbragg.pipeline.settings import FactorSettings
 
 def settings_of(folder: Path, words: list[str]) -> bb.RefineSettings:
     """The settings of this benchmark."""
-    gain = next((float(w.partition("=")[2]) for w in words if w.startswith("gain=")), 0.0)
+    gain, bright = (
+        next((float(w.partition("=")[2]) for w in words if w.startswith(f"{name}=")), 0.0) for name in ("gain", "bright")
+    )
     mtz = folder / "structure_factors" / "iobs_all.mtz"
     known = FactorSettings(mtz=mtz, columns="I(+),SIGI(+),I(-),SIGI(-)")
     return bb.RefineSettings(
@@ -38,6 +41,7 @@ def settings_of(folder: Path, words: list[str]) -> bb.RefineSettings:
         factors=known if "known" in words else FactorSettings(intensities="wilson"),
         model=bb.ModelSettings(oversample=2),
         background="inferred" if "inferred" in words else "poisson",
+        min_expected=bright,
     )
 
 
