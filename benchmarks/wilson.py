@@ -31,7 +31,8 @@ from bayesbragg.pipeline.settings import FactorSettings
 def settings_of(folder: Path, words: list[str]) -> bb.RefineSettings:
     """The settings of this benchmark."""
     gain, bright = (
-        next((float(w.partition("=")[2]) for w in words if w.startswith(f"{name}=")), 0.0) for name in ("gain", "bright")
+        next((float(w.partition("=")[2]) for w in words if w.startswith(f"{name}=")), 0.0)
+        for name in ("gain", "bright")
     )
     mtz = folder / "structure_factors" / "iobs_all.mtz"
     known = FactorSettings(mtz=mtz, columns="I(+),SIGI(+),I(-),SIGI(-)")
