@@ -1,12 +1,12 @@
 """From raw images to refined models, against the truth, the spots of DIALS and the offsets of the classic runs.
 
     bayesbragg stills-process process.phil "TUTORIAL/images/*.h5" output.output_dir=OURS
-    python benchmarks/raw_images.py TUTORIAL OURS
+    python benchmarks/raw_images.py TUTORIAL OURS [procBad=FOLDER] [procOpt=FOLDER]
 
 TUTORIAL holds the simulated shots with their truth, DIALS' strong and indexed spots, and the classic program's refined
 ones. Indexing of ours is done again here from the images, so that its orientations before pixel refinement can be told.
-Angles are degrees, smallest over the symmetry of P43212; offsets are micrometres. Prints the tables of
-results/raw_images.md.
+FOLDERs are runs from the images with the geometry of a classic run (reference_geometry). Angles are degrees, smallest
+over the symmetry of P43212; offsets are micrometres. Prints the tables of results/raw_images.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 from spotfinding import CELL, SPOTS
 
-from bayesbragg.diagnostics.offsets import combine, prediction_offsets, summary
+from bayesbragg.diagnostics.offsets import Offsets, combine, prediction_offsets, summary
 from bayesbragg.io.experiments import read_experiments
 from bayesbragg.io.images import read_image, read_image_experiment
 from bayesbragg.io.reflections import read_reflections
@@ -54,8 +54,8 @@ def common(ours: Reflections, theirs: Reflections) -> tuple[npt.NDArray[np.int64
     return match[near], near
 
 
-def main(tutorial: Path, ours: Path) -> None:
-    """Print a row for each shot, and offsets of the shots that the classic runs share."""
+def orientations(tutorial: Path, ours: Path) -> None:
+    """Print a row for each shot: spots found and indexed, and angles to the truth."""
     group = lookup_space_group("P43212")
     names = {"space_group": group.hm, "space_group_number": group.number, "hall_symbol": group.hall}
     reference = Crystal.from_cell(CELL, np.eye(3), to_primitive=group.to_primitive, **names)
@@ -83,32 +83,39 @@ def main(tutorial: Path, ours: Path) -> None:
     print("| all | " + " | ".join([*map(str, np.sum(counts, axis=0)), "", "", ""]) + " |")
     for name, value in (("median", np.median(angles, axis=0)), ("largest", np.max(angles, axis=0))):
         print(f"| {name} | | | | | | " + " | ".join(f"{a:.4f}" for a in value) + " |")
-    offsets(tutorial, ours)
 
 
-def offsets(tutorial: Path, ours: Path) -> None:
-    """Print offsets of all of our spots, and of those that the classic run with the true geometry has too."""
-    rows: dict[str, list] = {}
+def offsets(tutorial: Path, run: str, ours: Path) -> None:
+    """Print offsets of a classic run and of ours: all spots, and those that both have."""
+    rows: dict[str, list[Offsets]] = {}
     for shot in OFFSET_SHOTS:
         tag = f"shot_{shot:03d}"
         mine = read_reflections(ours / f"idx-{tag}_indexed.refl")
-        theirs = read_reflections(tutorial / "classic" / "procPoly" / f"{tag}_indexed.refl")
+        theirs = read_reflections(tutorial / "classic" / run / f"{tag}_indexed.refl")
         experiment = read_experiments(ours / f"idx-{tag}_refined.expt")[0]
         shared = common(mine, theirs)
         for name, table, column in (
-            ("classic procPoly", theirs, "xyzcal.px"),
-            ("ours, indexing", mine, "dials.xyzcal.px"),
-            ("ours, pixel refinement", mine, "xyzcal.px"),
-            ("classic procPoly, common spots", theirs.select(shared[1]), "xyzcal.px"),
-            ("ours, pixel refinement, common spots", mine.select(shared[0]), "xyzcal.px"),
+            (f"classic {run}", theirs, "xyzcal.px"),
+            (f"ours as {run}, indexing", mine, "dials.xyzcal.px"),
+            (f"ours as {run}, pixel refinement", mine, "xyzcal.px"),
+            (f"classic {run}, common spots", theirs.select(shared[1]), "xyzcal.px"),
+            (f"ours as {run}, pixel refinement, common spots", mine.select(shared[0]), "xyzcal.px"),
         ):
             part = prediction_offsets(table, experiment.detector, experiment.beam, experiment.crystal, predicted=column)
             rows.setdefault(name, []).append(part)
-    print("\n| run | reflections | RMSD | radial | transverse | median |\n|---|---|---|---|---|---|")
     for name, parts in rows.items():
         numbers = list(asdict(summary(combine(parts))).values())
         print(f"| {name} | {numbers[0]} | " + " | ".join(f"{x:.1f}" for x in numbers[1:]) + " |")
 
 
+def main(words: list[str]) -> None:
+    """Print a row for each shot, and offsets of the shots that the classic runs share."""
+    tutorial, ours = Path(words[0]), Path(words[1])
+    orientations(tutorial, ours)
+    print("\n| run | reflections | RMSD | radial | transverse | median |\n|---|---|---|---|---|---|")
+    for run, folder in (("procPoly", ours), *((n, Path(f)) for n, f in (word.split("=", 1) for word in words[2:]))):
+        offsets(tutorial, run, folder)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1:])
