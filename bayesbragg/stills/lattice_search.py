@@ -93,13 +93,10 @@ def _sharpened(directions: FloatArray, q: FloatArray, length: float) -> FloatArr
         near |= np.abs(phase) < 0.5 * tolerance
         failed |= near.sum(axis=1) < 4
         # The length is known: only steps across the vector are fitted.
-        normal = (near[:, None] * q.T) @ q
-        along = unit[:, :, None] * unit[:, None, :]
-        project = np.eye(3) - along
-        pull = (near * (index - phase)) @ q
-        held = project @ normal @ project + along * np.trace(normal, axis1=1, axis2=2)[:, None, None]
-        held[failed] = np.eye(3)
-        step = np.linalg.solve(held, project @ pull[:, :, None])[:, :, 0]
+        across = np.eye(3) - unit[:, :, None] * unit[:, None, :]
+        normal = across @ ((near[:, None] * q.T) @ q) @ across
+        pull = ((near * (index - phase)) @ q)[:, :, None]
+        step = (np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ across @ pull)[:, :, 0]
         failed |= np.linalg.norm(step, axis=1) > 0.1 * length
         moved = length * unit + step
         unit = moved / np.linalg.norm(moved, axis=1, keepdims=True)
