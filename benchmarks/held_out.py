@@ -6,7 +6,7 @@ Four thermolysin stills (CSPAD, LCLS). DIALS' indexed spots and models are the s
 fit to all of them. Ours leave out a fifth of the spots at a time, five times. Each box scatters from its own reflection
 with an unknown intensity; mosaic rotations have any covariance. ``fwhm`` are the widths of a Gaussian spectrum that are
 tried (eV): each fit takes the one of them with the highest log density of the pixels that it was given. All other
-settings are the same for every shot.
+settings are the same for every shot. Pictures show the brightest spots as fits that have not seen them predict them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 
 import bayesbragg as bb
 from bayesbragg.diagnostics.box_plot import boxes_figure
-from bayesbragg.inference.box_likelihood import Fitted
 from bayesbragg.inference.map import MapOptions
 from bayesbragg.io.symmetry import lookup_space_group
 from bayesbragg.model import StructureFactors
@@ -116,6 +115,15 @@ def best_of(tried: list[tuple[float, Prepared, HeldOut]]) -> tuple[Prepared, Hel
     return prepared, replace(held, centroid_px=centroid, fits=tuple(fits)), widths
 
 
+def held_out_photons(cases: list[Prepared], held: HeldOut) -> np.ndarray:
+    """Photons of each box by the fit that has not seen it, ``(n_boxes, n_pixels)``.
+
+    The box's own pixels tell its intensity alone; where its spot lies and what shape it has is predicted.
+    """
+    shown = [np.asarray(p.density.fitted(fit.x).bragg) for p, fit in zip(cases, held.fits, strict=True)]
+    return np.stack([shown[k][box] for box, k in enumerate(held.fold)])
+
+
 def main(folder: Path, words: dict[str, str]) -> None:
     remember_programs()
     for shot in words.get("shot", ",".join(SHOTS)).split(","):
@@ -134,8 +142,9 @@ def main(folder: Path, words: dict[str, str]) -> None:
         report(shot, prepared, held, time.perf_counter() - clock)
         print(f"    widths taken: {', '.join(f'{w:g}' for w in widths)} eV", flush=True)
         if "picture" in words:
-            shown = Fitted(*(np.asarray(a)[: prepared.shot.n_boxes] for a in prepared.density.fitted(held.whole.x)))
-            figure = boxes_figure(prepared.shot, shown.bragg, n_boxes=10, title=f"thermolysin {shot}: brightest spots")
+            cases = {width: case for width, case, _ in tried}
+            bragg = held_out_photons([cases[width] for width in widths[1:]], held)
+            figure = boxes_figure(prepared.shot, bragg, n_boxes=10, title=f"thermolysin {shot}: brightest, held out")
             path = Path(words["picture"])
             path.mkdir(parents=True, exist_ok=True)
             figure.savefig(path / f"held_out_{shot}.png", dpi=80)

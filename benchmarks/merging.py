@@ -1,11 +1,13 @@
 """Which integration agrees better with the true structure factors once merged? Ours and that of DIALS, same shots.
 
     bayesbragg stills-process process.phil "TUTORIAL/images/*.h5" output.output_dir=OURS
-    /usr/bin/python3 benchmarks/dials_integrate.py TUTORIAL/dials_refined TUTORIAL/images process.phil DIALS
+    /usr/bin/python3 benchmarks/dials_integrate.py TUTORIAL/dials_refined TUTORIAL/images \
+        TUTORIAL/phil/dials_process.phil DIALS TUTORIAL/indexed
     python benchmarks/merging.py TUTORIAL OURS DIALS [skip_hopper=FOLDER]
 
-Only shots that both integrated take part. Orientation, cell and block size of ours come from pixel refinement against
-the reference list (3 % noise on I); those of ``skip_hopper`` from the spots' positions alone. Reflections are predicted
+Only shots that both integrated take part; shots without a refined model of dials.stills_process (12 to 15) are refined
+by ``dials_integrate.py`` first. Orientation, cell and block size of ours come from pixel refinement against the
+reference list (3 % noise on I); those of ``skip_hopper`` from the spots' positions alone. Reflections are predicted
 with equal structure factors; of ours, those below a partiality of 0.1 (a property of orientation and model, not of the
 answer) are left out. One program scales and merges all sets: polarization, one scale and one B factor per shot, fitted
 by turns with the merged intensities, weights 1 / (sigma^2 + (0.15 I)^2); Friedel mates are merged. Truth comes in at

@@ -51,7 +51,9 @@ def _matrix(fast: Any, slow: Any) -> FloatArray:
     if f.shape != (3,) or s.shape != (3,):
         raise ValueError(f"axes of a panel must be three numbers each, got {fast} and {slow}")
     f, s = f / np.linalg.norm(f), s / np.linalg.norm(s)
-    return np.stack([f, s, np.cross(f, s)], axis=1)
+    # Written out: np.cross takes most of the time of reading a detector of many panels.
+    (a, b, c), (u, v, w) = f, s
+    return np.array([f, s, (b * w - c * v, c * u - a * w, a * v - b * u)]).T
 
 
 def _below(node: Mapping[str, Any], parent: Frame) -> Frame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,12 @@ class Hdf5Reader:
         return read_image_experiment(path, index)
 
 
+@lru_cache(maxsize=8)
+def _as_json(literal: str) -> str:
+    """A Python literal as JSON. The images of a run state the same detector, and parsing a literal is slow."""
+    return json.dumps(ast.literal_eval(literal))
+
+
 def _literal(images: Any, key: str, path: Path) -> Any:
     text = images.attrs.get(key)
     if text is None:
@@ -94,7 +101,7 @@ def _literal(images: Any, key: str, path: Path) -> Any:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     try:
-        return json.loads(json.dumps(ast.literal_eval(str(text))))
+        return json.loads(_as_json(str(text)))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split())[:80]
         raise InputError(f"{path}: attribute {key!r} is no Python literal ({reason}); write the file again") from None

@@ -94,6 +94,21 @@ class Detector:
         normal = self.normal_sign * np.cross(self.fast, self.slow)
         return _frozen(normal / np.linalg.norm(normal, axis=-1, keepdims=True), np.float64, normal.shape)
 
+    @cached_property
+    def pixel_frame(self) -> FloatArray:
+        """Rows fast and slow over the pixel size (1/millimetre), and normal, ``(n_panels, 3, 3)``; read only.
+
+        A ray v of panel p has the components c = pixel_frame[p] @ v and meets the panel at the pixel coordinates
+        ``o[2] / c[2] * c[:2] - o[:2]``, with o = pixel_origin[p].
+        """
+        sides = (self.fast / self.pixel_size_mm[:, :1], self.slow / self.pixel_size_mm[:, 1:], self.normal)
+        return _frozen(np.stack(sides, axis=1), np.float64, (self.n_panels, 3, 3))
+
+    @cached_property
+    def pixel_origin(self) -> FloatArray:
+        """Components of the panels' origins in `pixel_frame`, ``(n_panels, 3)``; read only."""
+        return _frozen(np.einsum("pij,pj->pi", self.pixel_frame, self.origin_mm), np.float64, (self.n_panels, 3))
+
     def lab_mm(self, panel: npt.ArrayLike, fast_px: npt.ArrayLike, slow_px: npt.ArrayLike) -> FloatArray:
         """Laboratory positions of pixel coordinates (pixels from the outer corner), ``(..., 3)``, millimetre."""
         panel = np.asarray(panel)
@@ -112,17 +127,12 @@ class Detector:
             fast and slow pixel coordinates ``(..., 2)``; not a number where the ray does not reach the plane.
         """
         panel = np.asarray(panel)
-        direction = np.asarray(direction, dtype=float)
-        normal = self.normal[panel]
-        along = np.sum(direction * normal, axis=-1)
-        distance = np.sum(self.origin_mm[panel] * normal, axis=-1)
+        along = np.einsum("...ij,...j->...i", self.pixel_frame[panel], np.asarray(direction, dtype=float))
+        origin = self.pixel_origin[panel]
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = distance / along
+            t = origin[..., 2] / along[..., 2]
         t = np.where(t > 0, t, np.nan)
-        local = t[..., None] * direction - self.origin_mm[panel]
-        f = np.sum(local * self.fast[panel], axis=-1) / self.pixel_size_mm[panel][..., 0]
-        s = np.sum(local * self.slow[panel], axis=-1) / self.pixel_size_mm[panel][..., 1]
-        return np.stack([f, s], axis=-1)
+        return np.asarray(t[..., None] * along[..., :2] - origin[..., :2])
 
     def with_panels(self, origin_mm: FloatArray, fast: FloatArray, slow: FloatArray) -> Detector:
         """The same detector with its panels elsewhere; the file's hierarchy is kept for writers to update."""

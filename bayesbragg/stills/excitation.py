@@ -67,34 +67,21 @@ def observations(
     k = beam.direction / beam.wavelength_A
     s = k + q
     length = np.linalg.norm(s, axis=1)
-    ray = s / length[:, None]
-    # d s / d u: w x q, b k, d.
-    moves = np.zeros((len(q), 3, 7))
-    moves[:, :, :3] = -_cross_matrices(q)
-    moves[:, :, 3] = k
-    moves[:, :, 4:] = np.eye(3)
+    frame, origin = detector.pixel_frame[panel], detector.pixel_origin[panel]
+    along = np.einsum("nij,nj->ni", frame, s)
+    reach, aside = origin[:, 2] / along[:, 2], along[:, :2] / along[:, 2:]
+    position = aside * origin[:, 2:] - origin[:, :2]
+    # Derivatives in s, and in u with d s = w x q + b k + d.
+    by_s = np.empty((len(q), 3, 3))
+    by_s[:, 0] = s / length[:, None]
+    by_s[:, 1:] = (frame[:, :2] - aside[:, :, None] * frame[:, 2:]) * reach[:, None, None]
     derivative = np.empty((len(q), 3, 7))
-    derivative[:, 0] = np.einsum("ni,nij->nj", ray, moves)
+    for i, j, m in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        derivative[:, :, i] = q[:, j, None] * by_s[:, :, m] - q[:, m, None] * by_s[:, :, j]
+    derivative[:, :, 3] = by_s @ k
     derivative[:, 0, 3] -= 1.0 / beam.wavelength_A
-    normal, origin = detector.normal[panel], detector.origin_mm[panel]
-    ahead = np.sum(normal * s, axis=1)
-    reach = np.sum(normal * origin, axis=1) / ahead
-    position = np.empty((len(q), 2))
-    for axis, side in enumerate((detector.fast[panel], detector.slow[panel])):
-        pixel = detector.pixel_size_mm[panel, axis]
-        along = np.sum(side * s, axis=1)
-        position[:, axis] = (reach * along - np.sum(side * origin, axis=1)) / pixel
-        slope = (side - normal * (along / ahead)[:, None]) * (reach / pixel)[:, None]
-        derivative[:, 1 + axis] = np.einsum("ni,nij->nj", slope, moves)
+    derivative[:, :, 4:] = by_s
     return position, length - 1.0 / beam.wavelength_A, derivative
-
-
-def _cross_matrices(v: FloatArray) -> FloatArray:
-    """Matrices X with X w = v x w, ``(n, 3, 3)``."""
-    X = np.zeros((len(v), 3, 3))
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        X[:, i, j], X[:, j, i] = -v[:, k], v[:, k]
-    return X
 
 
 def excited_centroids(

@@ -151,22 +151,17 @@ def _terms(offset: FloatArray, distance: FloatArray, derivative: FloatArray, sha
     toward = g @ C
     variance = np.sum(toward * g, axis=1)
     share = distance / variance
-    moves, widening = [], []
-    for number in range(8):
-        dC = np.zeros((7, 7))
-        if number < 6:
-            i, j = _LOWER[number]
-            dL = np.zeros((3, 3))
-            dL[i, j] = root[i, j] if i == j else TYPICAL[0]
-            dC[:3, :3] = dL @ root.T + root @ dL.T
-        elif number == 6:
-            dC[3, 3] = 2.0 * wavelength**2
-        else:
-            dC[4:, 4:] = 2.0 * width**2 * np.eye(3)
-        turned = g @ dC
-        wider = np.sum(turned * g, axis=1) / variance
-        moves.append(np.einsum("nij,nj->ni", place, (toward * wider[:, None] - turned) * share[:, None]))
-        widening.append(wider)
+    dC = np.zeros((8, 7, 7))
+    for number, (i, j) in enumerate(_LOWER):
+        # The root changes in one element: L dL^T + dL L^T.
+        row = root[:, j] * (root[i, j] if i == j else TYPICAL[0])
+        dC[number, i, :3] += row
+        dC[number, :3, i] += row
+    dC[6, 3, 3] = 2.0 * wavelength**2
+    dC[7, 4:, 4:] = 2.0 * width**2 * np.eye(3)
+    turned = g @ dC
+    widening = np.einsum("snj,nj->sn", turned, g) / variance
+    moved = (toward * widening[:, :, None] - turned) * share[:, None]
     pull = -np.einsum("nij,nj->ni", place, toward / variance[:, None])
     return _Terms(
         offset + pull * distance[:, None],
@@ -174,8 +169,8 @@ def _terms(offset: FloatArray, distance: FloatArray, derivative: FloatArray, sha
         variance,
         derivative[:, :, :3],
         pull,
-        np.array(moves),
-        np.array(widening),
+        np.einsum("nij,snj->sni", place, moved),
+        widening,
     )
 
 

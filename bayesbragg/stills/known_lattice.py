@@ -7,13 +7,12 @@ angstrom, positions pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.stills.lattice_search import reduced_basis, search_orientations, sharpen
@@ -97,7 +96,7 @@ def _chance(distance: FloatArray, basis: FloatArray, reach: float) -> float:
         by_chance = 4.0 / 3.0 * np.pi * tolerance**3
         orientations = 8.0 * np.pi**2 * max(reach * longest / tolerance, 1.0) ** 3
         # Cell and scale were adjusted too, which costs about as much as another factor of a hundred.
-        best = min(best, 100.0 * len(TOLERANCES) * orientations * float(binom.sf(inside - 1, n, by_chance)))
+        best = min(best, 100.0 * len(TOLERANCES) * orientations * float(bdtrc(inside - 1, n, by_chance)))
     return best
 
 
@@ -124,10 +123,8 @@ def assign_spots(
         limit = max(LEARNED_PX, LEARNED_SIGMA * fit.sigma_px)
     # Which part of the spectrum a reflection takes is not known: it may lie anywhere along its streak.
     calculated = hkl @ crystal.A_reciprocal.T
-    ends = [
-        detector.intersect(panel, beam.direction / (beam.wavelength_A * (1.0 + x * bandwidth)) + calculated)
-        for x in (-STREAK, STREAK)
-    ]
+    wavelengths = beam.wavelength_A * (1.0 + bandwidth * np.array([-STREAK, STREAK]))
+    ends = detector.intersect(panel, beam.direction / wavelengths[:, None, None] + calculated)
     streak = np.linalg.norm(ends[1] - ends[0], axis=1) / 2.0
     near = (
         (np.abs(fraction - primitive).max(axis=1) < settings.hkl_tolerance)
@@ -210,15 +207,13 @@ def find_lattice(
     basis, _ = reduced_basis(reference.to_primitive @ reference.real_space_A)
     for scale, primary in product(settings.scales, (0, 1)):
         starts, _scores = search_orientations(q[low], basis * scale, primary=primary, keep=settings.candidates)
-        found = []
-        for start in starts:
-            rotation = sharpen(start, q, basis * scale)
-            fraction = q @ rotation @ basis.T * scale
-            near = np.linalg.norm(fraction - np.rint(fraction), axis=1)
-            found.append((float(np.sum(np.exp(-((near / 0.15) ** 2) / 2.0))), rotation))
-        found.sort(key=lambda x: -x[0])
+        rotations = sharpen(starts, q, basis * scale)
+        fraction = q @ rotations @ basis.T * scale
+        near = np.sum((fraction - np.rint(fraction)) ** 2, axis=2)
+        score = np.sum(np.exp(-near / (2.0 * 0.15**2)), axis=1)
         # Few orientations are worth a fit: those that explain nearly as much as the best.
-        worth = _distinct([r for s, r in found if s > 0.8 * found[0][0]], basis)[:4]
+        order = np.argsort(-score, kind="stable")
+        worth = _distinct(rotations[order[score[order] > 0.8 * score.max()]], basis)[:4]
         quick = [_refined(r, reference, beam, detector, spots, bandwidth, settings, False) for r in worth]
         lattices = [x for x in quick if x is not None]
         if not lattices:
@@ -262,7 +257,7 @@ def _settled(
     return best if len(best.rows) >= max(settings.min_spots, FEWEST) else lattice
 
 
-def _distinct(rotations: Sequence[FloatArray], basis: FloatArray) -> list[FloatArray]:
+def _distinct(rotations: FloatArray, basis: FloatArray) -> list[FloatArray]:
     """Those rotations that give different lattices: cell vectors of one are no whole numbers of another's."""
     kept: list[FloatArray] = []
     for rotation in rotations:

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["fit_rotation", "reduced_basis", "search_orientations", "sharpen"]
+__all__ = ["nearest_rotations", "reduced_basis", "search_orientations", "sharpen"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -80,25 +80,27 @@ def _directions(q: FloatArray, length: float, count: int) -> FloatArray:
     return grid[chosen].astype(np.float64)
 
 
-def _sharpened(direction: FloatArray, q: FloatArray, length: float) -> FloatArray:
-    """A direction after least squares of the phases that are near whole numbers."""
-    t = direction * length
+def _sharpened(directions: FloatArray, q: FloatArray, length: float) -> FloatArray:
+    """Directions, ``(n, 3)``, after least squares of the phases that are near whole numbers.
+
+    One that has too few of them, or moves by more than a tenth, stays as it was.
+    """
+    unit, failed = directions, np.zeros(len(directions), dtype=bool)
     for tolerance in (0.3, 0.25, 0.2):
-        phase = q @ t
+        phase = length * unit @ q.T
         index = np.rint(phase)
         near = (np.abs(phase - index) < tolerance) & (index != 0)
         near |= np.abs(phase) < 0.5 * tolerance
-        if near.sum() < 4:
-            return direction
+        failed |= near.sum(axis=1) < 4
         # The length is known: only steps across the vector are fitted.
-        unit = t / np.linalg.norm(t)
-        across = np.linalg.svd(unit[None])[2][1:]
-        step = np.linalg.lstsq(q[near] @ across.T, index[near] - phase[near], rcond=None)[0]
-        if np.linalg.norm(step) > 0.1 * length:
-            return direction
-        t = t + step @ across
-        t *= length / np.linalg.norm(t)
-    return np.asarray(t / length)
+        across = np.eye(3) - unit[:, :, None] * unit[:, None, :]
+        normal = across @ ((near[:, None] * q.T) @ q) @ across
+        pull = ((near * (index - phase)) @ q)[:, :, None]
+        step = (np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ across @ pull)[:, :, 0]
+        failed |= np.linalg.norm(step, axis=1) > 0.1 * length
+        moved = length * unit + step
+        unit = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    return np.where(failed[:, None], directions, unit)
 
 
 def search_orientations(
@@ -118,7 +120,7 @@ def search_orientations(
         cosines over spots and three vectors, ``(n,)``.
     """
     length = float(np.linalg.norm(basis[primary]))
-    found = [_sharpened(d, q, length) for d in _directions(q, length, directions)]
+    found = _sharpened(_directions(q, length, directions), q, length)
     others = np.delete(basis, primary, axis=0)
     reach = float(np.linalg.norm(q, axis=1).max())
     axis = basis[primary] / length
@@ -126,66 +128,76 @@ def search_orientations(
     n = int(np.clip(np.ceil(2.0 * np.pi * reach * arm / PHASE_STEP), 36, 20_000))
     angle = 2.0 * np.pi * np.arange(n) / n
     cosine, sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
-    rotations, scores = [], []
-    for direction in [*found, *(-d for d in found)]:
+    circle = np.column_stack([np.ones(n, np.float32), cosine, sine])
+    starts, scores = [], []
+    for direction in np.concatenate([found, -found]):
         turned = _rotation_between(axis, direction)
-        along = np.cos(2.0 * np.pi * (q @ direction) * length).sum()
-        total = np.full(n, along, dtype=np.float32)
+        total = np.full(n, np.cos(2.0 * np.pi * (q @ direction) * length).sum(), dtype=np.float32)
         for vector in others @ turned.T:
             parallel = (vector @ direction) * direction
             x = vector - parallel
-            y = np.cross(direction, x)
-            phases = [(q @ v).astype(np.float32) for v in (parallel, x, y)]
-            total += _cosines(phases[0] + np.outer(cosine, phases[1]) + np.outer(sine, phases[2]))
+            parts = np.stack([parallel, x, _cross_matrix(direction) @ x])
+            total += _cosines(circle @ (parts @ q.T).astype(np.float32))
         # The best three angles that are not neighbours.
         for _ in range(3):
             i = int(np.argmax(total))
-            rotations.append(_about(direction, angle[i]) @ turned)
+            starts.append((direction, angle[i], turned))
             scores.append(float(total[i]))
             total[np.arange(i - 2, i + 3) % n] = -np.inf
     order = np.argsort(scores)[: -keep - 1 : -1]
-    return np.array(rotations)[order], np.array(scores)[order]
+    rotations = [_about(direction, about) @ turned for direction, about, turned in (starts[i] for i in order)]
+    return np.array(rotations), np.array(scores)[order]
+
+
+def _cross_matrix(v: FloatArray) -> FloatArray:
+    """The matrix X with X w = v x w."""
+    x, y, z = v
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
 
 def _about(axis: FloatArray, angle: float) -> FloatArray:
-    cross = np.cross(np.eye(3), axis)
+    cross = _cross_matrix(axis)
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross))
 
 
 def _rotation_between(a: FloatArray, b: FloatArray) -> FloatArray:
     """A rotation that turns unit vector a into b."""
-    axis = np.cross(a, b)
+    axis = _cross_matrix(a) @ b
     length = np.linalg.norm(axis)
     if length < 1e-9:
         return np.eye(3) if a @ b > 0 else _about(np.linalg.svd(a[None])[2][1], np.pi)
     return _about(axis / length, float(np.arctan2(length, a @ b)))
 
 
-def fit_rotation(reference: FloatArray, observed: FloatArray) -> FloatArray:
-    """The rotation R that brings ``reference @ R.T`` nearest to `observed`, both ``(n, 3)`` (Kabsch)."""
-    u, _, vt = np.linalg.svd(observed.T @ reference)
-    return np.asarray(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt)
-
-
-def sharpen(rotation: FloatArray, q: FloatArray, basis: FloatArray) -> FloatArray:
-    """An orientation after fits to the spots that it indexes, from low resolution to all spots.
+def nearest_rotations(products: FloatArray) -> FloatArray:
+    """Rotations R that bring ``reference @ R.T`` nearest to observed vectors (Kabsch), ``(n, 3, 3)``.
 
     Args:
-        rotation: start, ``(3, 3)``.
+        products: ``reference.T @ observed`` of each fit, ``(n, 3, 3)``.
+    """
+    u, _, vt = np.linalg.svd(np.swapaxes(products, 1, 2))
+    u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
+    return np.asarray(u @ vt)
+
+
+def sharpen(rotations: FloatArray, q: FloatArray, basis: FloatArray) -> FloatArray:
+    """Orientations after fits to the spots that they index, from low resolution to all spots.
+
+    Args:
+        rotations: starts, ``(n, 3, 3)``.
         q: scattering vectors, ``(n_spots, 3)``.
         basis: cell vectors in the reference orientation, rows.
     """
     reciprocal = np.linalg.inv(basis)
     length = np.linalg.norm(q, axis=1)
+    # High orders count as little as low ones: what is compared are directions weighted by their length's error.
+    weighted = q / (0.02 + length)[:, None] ** 2
     for part, tolerance in ((0.4, 0.35), (0.6, 0.3), (0.8, 0.3), (1.0, 0.3), (1.0, 0.25), (1.0, 0.2)):
         low = length <= np.quantile(length, part)
-        h = q @ rotation @ basis.T
+        h = q @ rotations @ basis.T
         index = np.rint(h)
-        near = low & (np.abs(h - index).max(axis=1) < tolerance) & index.any(axis=1)
-        if near.sum() < 4:
-            continue
-        # High orders count as little as low ones: what is compared are directions weighted by their length's error.
-        calculated = index[near] @ reciprocal.T
-        weight = 1.0 / (0.02 + length[near])[:, None]
-        rotation = fit_rotation(calculated * weight, q[near] * weight)
-    return rotation
+        near = low & (np.abs(h - index).max(axis=2) < tolerance) & index.any(axis=2)
+        calculated = np.where(near[:, :, None], index @ reciprocal.T, 0.0)
+        fitted = nearest_rotations(np.swapaxes(calculated, 1, 2) @ weighted)
+        rotations = np.where((near.sum(axis=1) < 4)[:, None, None], rotations, fitted)
+    return rotations

@@ -14,13 +14,13 @@ fade for outliers; the cell keeps the symmetry of its crystal system and leans o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.model import Beam, Crystal, Detector
+from bayesbragg.model.crystal import cell_matrix
 from bayesbragg.stills.excitation import Excitation, excited_centroids
 from bayesbragg.stills.excitation_fit import learn_excitation
 
@@ -92,21 +92,26 @@ def predicted_centroids(
         a vector of length 1 / wavelength.
     """
     q = np.asarray(hkl, dtype=float) @ crystal.A_reciprocal.T
-    k = beam.direction / beam.wavelength_A
-    squared = np.sum(q * q, axis=1)
-    distance = np.linalg.norm(k + q, axis=1) - 1.0 / beam.wavelength_A
-    ray = k + q
+    position, distance, ray = _placed(q, beam, detector, panel, bandwidth, sigma_distance)
+    return position, distance, ray / np.linalg.norm(ray, axis=1, keepdims=True) / beam.wavelength_A
+
+
+def _placed(
+    q: FloatArray, beam: Beam, detector: Detector, panel: IntArray, bandwidth: float, sigma_distance: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Positions ``(..., n, 2)``, distances ``(..., n)`` and rays ``(..., n, 3)`` of scattering vectors, same shape."""
+    ray = beam.direction / beam.wavelength_A + q
+    distance = np.sqrt(np.einsum("...i,...i->...", ray, ray)) - 1.0 / beam.wavelength_A
     if bandwidth > 0.0:
+        squared = np.einsum("...i,...i->...", q, q)
         along = q @ beam.direction
         with np.errstate(divide="ignore", invalid="ignore"):
             exact = np.where(along < 0.0, -2.0 * along / squared, beam.wavelength_A)
         spectral = (bandwidth * beam.wavelength_A * squared / 2.0) ** 2
         share = spectral / (spectral + sigma_distance**2 + 1e-20)
         moved = beam.wavelength_A + share * np.clip(exact - beam.wavelength_A, -0.05, 0.05)
-        ray = beam.direction / moved[:, None] + q
-    position = detector.intersect(panel, ray)
-    s1 = ray / np.linalg.norm(ray, axis=1, keepdims=True) / beam.wavelength_A
-    return position, distance, s1
+        ray = beam.direction / moved[..., None] + q
+    return detector.intersect(panel, ray), distance, ray
 
 
 def _cell_freedom(crystal: Crystal) -> FloatArray:
@@ -128,11 +133,13 @@ def _cell_freedom(crystal: Crystal) -> FloatArray:
     return np.vstack([lengths[0] + lengths[1], lengths[2]])
 
 
+def _changed(cell: FloatArray, change: FloatArray) -> FloatArray:
+    """A cell after a change of its logarithmic lengths and its angles (radian)."""
+    return np.concatenate([cell[:3] * np.exp(change[:3]), cell[3:] + np.degrees(change[3:])])
+
+
 def _moved(crystal: Crystal, freedom: FloatArray, parameters: FloatArray) -> Crystal:
-    change = parameters[3:] @ freedom
-    cell = crystal.cell.copy()
-    cell[:3] *= np.exp(change[:3])
-    cell[3:] += np.degrees(change[3:])
+    cell = _changed(crystal.cell, parameters[3:] @ freedom)
     w = parameters[:3]
     angle = float(np.linalg.norm(w))
     turn = np.eye(3)
@@ -141,6 +148,28 @@ def _moved(crystal: Crystal, freedom: FloatArray, parameters: FloatArray) -> Cry
         cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
         turn = turn + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
     return crystal.with_cell_and_orientation(cell, turn @ crystal.U)
+
+
+def _apart(crystal: Crystal, center: FloatArray) -> FloatArray:
+    """Differences of a crystal's cell from another one, in standard deviations, ``(6,)``."""
+    cell = crystal.cell
+    return np.concatenate([np.log(cell[:3] / center[:3]), np.radians(cell[3:] - center[3:])]) / CELL_SPREAD
+
+
+def _changes(crystal: Crystal, freedom: FloatArray, q: FloatArray) -> FloatArray:
+    """Derivatives of scattering vectors, ``(1 + 3 + n_free, n, 3)``.
+
+    The first is zero; then come those in rotations about the laboratory axes and in the free cell parameters.
+    """
+    changes = np.zeros((4 + len(freedom), *q.shape))
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        changes[1 + i, :, j], changes[1 + i, :, k] = -q[:, k], q[:, j]
+    # With cell vectors U B in columns, q' = -A (U B')^T q.
+    here = cell_matrix(crystal.cell)
+    for i, direction in enumerate(freedom):
+        slope = (cell_matrix(_changed(crystal.cell, STEP * direction)) - here) / STEP
+        changes[4 + i] = -q @ crystal.U @ slope @ crystal.A_reciprocal.T
+    return changes
 
 
 def _spread(x: FloatArray, floor: float) -> float:
@@ -175,22 +204,16 @@ def refine_orientation(
     center = (crystal if cell_center is None else cell_center).cell
     sigma_px, sigma_distance = 1.0, 1e-3
 
-    def residuals(c: Crystal) -> tuple[FloatArray, FloatArray, FloatArray]:
-        position, distance, _ = predicted_centroids(
-            c, beam, detector, hkl, panel, bandwidth=bandwidth, sigma_distance=sigma_distance
-        )
-        offset = np.where(np.isfinite(position), position - observed_px, 1e3)
-        apart = np.concatenate([np.log(c.cell[:3] / center[:3]), np.radians(c.cell[3:] - center[3:])])
-        return offset, distance, apart
+    def residuals(q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        position, distance, _ = _placed(q, beam, detector, panel, bandwidth, sigma_distance)
+        return np.where(np.isfinite(position), position - observed_px, 1e3), distance
 
-    def stacked(c: Crystal) -> FloatArray:
-        offset, distance, apart = residuals(c)
-        scale = np.hypot(sigma_distance, spectral)
-        return np.concatenate([offset.ravel() / sigma_px, distance / scale, apart / CELL_SPREAD])
-
+    # What the cell leans on changes with the cell alone.
+    leaning = np.vstack([np.zeros((3, 6)), freedom]) / CELL_SPREAD
     n = len(hkl)
     for _ in range(rounds):
-        offset, distance, _apart = residuals(crystal)
+        q = hkl @ crystal.A_reciprocal.T
+        offset, distance = residuals(q)
         radius = np.linalg.norm(offset, axis=1)
         # The median radius of a two-dimensional normal distribution is 1.1774 standard deviations.
         sigma_px = max(float(np.median(radius)) / 1.1774, LEAST_PX)
@@ -199,8 +222,11 @@ def refine_orientation(
         scale = np.hypot(sigma_distance, spectral)
         weight = 1.0 / (1.0 + ((radius / sigma_px) ** 2 + (distance / scale) ** 2) / 9.0)
         root = np.concatenate([np.repeat(weight, 2), weight, np.ones(6)])
-        jacobian = _jacobian(stacked, crystal, freedom)
-        step = np.linalg.lstsq(jacobian * root[:, None], -stacked(crystal) * root, rcond=None)[0]
+        offset, distance = residuals(q + STEP * _changes(crystal, freedom, q))
+        seen = np.concatenate([offset.reshape(len(offset), -1) / sigma_px, distance / scale], axis=1)
+        here = np.concatenate([seen[0], _apart(crystal, center)])
+        jacobian = np.concatenate([(seen[1:] - seen[0]) / STEP, leaning], axis=1).T
+        step = np.linalg.lstsq(jacobian * root[:, None], -here * root, rcond=None)[0]
         turn = float(np.linalg.norm(step[:3]))
         step *= min(1.0, 0.02 / max(turn, 1e-12))
         crystal = _moved(crystal, freedom, step)
@@ -225,10 +251,6 @@ def with_excitation(
     freedom = np.zeros((0, 6)) if fix_cell else _cell_freedom(fit.crystal)
     center = (fit.crystal if cell_center is None else cell_center).cell
 
-    def lean(c: Crystal) -> FloatArray:
-        apart = np.concatenate([np.log(c.cell[:3] / center[:3]), np.radians(c.cell[3:] - center[3:])])
-        return np.asarray(apart / CELL_SPREAD)
-
     crystal, excitation = learn_excitation(
         fit.crystal,
         beam,
@@ -238,20 +260,10 @@ def with_excitation(
         observed_px,
         lambda c, step: _moved(c, freedom, step),
         len(freedom),
-        lean,
+        lambda c: _apart(c, center),
         bandwidth=bandwidth,
     )
     position, distance, _, _ = excited_centroids(crystal, beam, detector, hkl, panel, excitation)
     radius = np.linalg.norm(position - observed_px, axis=1)
     sigma_px = max(float(np.median(radius)) / 1.1774, LEAST_PX)
     return OrientationFit(crystal, sigma_px, max(_spread(distance, 0.0), LEAST_DISTANCE), excitation)
-
-
-def _jacobian(function: Callable[[Crystal], FloatArray], crystal: Crystal, freedom: FloatArray) -> FloatArray:
-    """Differences with respect to rotations about the laboratory axes and the free cell parameters."""
-    columns, here = [], function(crystal)
-    for i in range(3 + len(freedom)):
-        step = np.zeros(3 + len(freedom))
-        step[i] = STEP
-        columns.append((function(_moved(crystal, freedom, step)) - here) / STEP)
-    return np.stack(columns, axis=1)

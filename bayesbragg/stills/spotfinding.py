@@ -34,7 +34,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 LARGEST = float(1 << 24)
 """Larger values are left out of the windows, as DIALS does."""
-CACHED_PIXELS = 80_000
+CACHED_PIXELS = 150_000
 """Pixels that are worked on together: with the sums about them they stay in a processor's cache."""
 
 
@@ -111,12 +111,12 @@ def strong_pixels(
     if not candidate.any():
         return candidate
     m, x, y = _sums(raw, use & (raw < LARGEST), settings.kernel_size)
-    # Only candidates go on: sums are on every pixel, square roots on few.
-    at = np.nonzero(candidate)
-    m, x, y, value = np.broadcast_to(m, raw.shape)[at], x[at], y[at], raw[at]
-    g = np.broadcast_to(np.asarray(gain, dtype=np.float64), raw.shape)[at]
-    above = m * value - x > settings.sigma_strong * np.sqrt(g * np.maximum(x, 0.0) * m)
-    candidate[at] = _dispersed(m, x, y, g, settings) & above
+    g = np.broadcast_to(np.asarray(gain, dtype=np.float64), raw.shape)
+    candidate &= _dispersed(m, x, y, g, settings)
+    # The few that are left are compared one by one.
+    at = np.unravel_index(np.flatnonzero(candidate), raw.shape)
+    m, x, value = np.broadcast_to(m, raw.shape)[at], x[at], raw[at]
+    candidate[at] = m * value - x > settings.sigma_strong * np.sqrt(g[at] * x * m)
     return candidate
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from bayesbragg.model import Reflections, Shoebox
 
@@ -24,8 +25,6 @@ STRONG = 32
 """Bit of the DIALS column ``flags``."""
 STRONG_PIXEL = 5
 """Valid and foreground in the mask of a shoebox."""
-EDGES = np.zeros((3, 3, 3), dtype=bool)
-EDGES[1, 1, :] = EDGES[1, :, 1] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +65,9 @@ def spot_list(values: FloatArray, strong: npt.NDArray[np.bool_], panels: IntArra
         strong: which pixels are strong, same shape.
         panels: number of each panel on the detector, ``(n_panels,)``.
     """
-    labels, n = ndimage.label(strong, structure=EDGES)
-    where, slow, fast = (x.astype(np.int64) for x in np.nonzero(strong))
-    spot = labels[where, slow, fast].astype(np.int64) - 1
+    pixels = np.flatnonzero(strong)
+    where, slow, fast = (x.astype(np.int64) for x in np.unravel_index(pixels, strong.shape))
+    n, spot = _connected(pixels, slow, fast, strong.shape[2])
     order = np.argsort(spot, kind="stable")
     where, slow, fast, spot = where[order], slow[order], fast[order], spot[order]
     value = values[where, slow, fast]
@@ -103,6 +102,27 @@ def spot_list(values: FloatArray, strong: npt.NDArray[np.bool_], panels: IntArra
         slow,
         value,
     )
+
+
+def _connected(pixels: IntArray, slow: IntArray, fast: IntArray, n_fast: int) -> tuple[int, IntArray]:
+    """Number of regions whose pixels share edges, and each pixel's region, in the order of their first pixels.
+
+    Args:
+        pixels: numbers of the strong pixels in the stack of panels, ascending, ``(n_pixels,)``.
+        slow, fast: their places on the panels, ``(n_pixels,)``.
+        n_fast: pixels in a row.
+    """
+    n = len(pixels)
+    pairs = []
+    for step, starts in ((1, fast > 0), (n_fast, slow > 0)):
+        before = np.searchsorted(pixels, pixels - step)
+        linked = np.flatnonzero(starts & (pixels[np.minimum(before, n - 1)] == pixels - step))
+        pairs.append((before[linked], linked))
+    first, second = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(n, n))
+    count, label = connected_components(graph, directed=False)
+    _, start, label = np.unique(label, return_index=True, return_inverse=True)
+    return int(count), np.argsort(np.argsort(start))[label].astype(np.int64)
 
 
 def spots_to_reflections(spots: SpotList, keep: npt.NDArray[np.bool_], *, shoeboxes: bool = True) -> Reflections:

@@ -17,7 +17,7 @@ from bayesbragg.io.reflections import read_reflections, write_reflections
 from bayesbragg.io.symmetry import lookup_space_group
 from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Spectrum
 from bayesbragg.stills.indexing import IndexingSettings, ambiguity_operators, index_still
-from bayesbragg.stills.lattice_search import reduced_basis
+from bayesbragg.stills.lattice_search import nearest_rotations, reduced_basis, sharpen
 from bayesbragg.stills.orientation_refinement import predicted_centroids, refine_orientation
 from bayesbragg.stills.prediction import predict
 from bayesbragg.stills.spotfinding import SpotfinderSettings, find_spots
@@ -164,6 +164,29 @@ def test_reduced_basis_spans_the_lattice() -> None:
         np.testing.assert_allclose(basis, change @ m @ vectors, atol=1e-9)
         np.testing.assert_allclose(np.linalg.norm(basis, axis=1), [30, 41, 52], atol=1e-9)
         assert np.linalg.det(basis) > 0
+
+
+def test_nearest_rotations_are_those_of_scipy() -> None:
+    generator = np.random.default_rng(4)
+    reference, observed = generator.normal(size=(2, 5, 12, 3))
+    found = nearest_rotations(np.swapaxes(reference, 1, 2) @ observed)
+    for i in range(5):
+        expected, _ = Rotation.align_vectors(observed[i], reference[i])
+        np.testing.assert_allclose(found[i], expected.as_matrix(), atol=1e-9)
+
+
+def test_starts_are_sharpened_each_on_its_own() -> None:
+    """Two starts a degree off end on the lattice; one that indexes nothing is left as it was."""
+    generator = np.random.default_rng(5)
+    basis = np.array([[40.0, 0.0, 0.0], [5.0, 50.0, 0.0], [0.0, -4.0, 60.0]])
+    truth = Rotation.random(random_state=6).as_matrix()
+    hkl = generator.integers(-8, 9, (80, 3))
+    q = hkl[hkl.any(axis=1)] @ np.linalg.inv(basis @ truth.T).T
+    turns = [Rotation.from_rotvec(np.radians(1.0) * v).as_matrix() for v in np.eye(3)[:2]]
+    for i, found in enumerate(sharpen(np.array([turns[0] @ truth, turns[1] @ truth]), q, basis)):
+        np.testing.assert_allclose(found, truth, atol=1e-9, err_msg=f"start {i}")
+    few = q[:3]
+    np.testing.assert_array_equal(sharpen(truth[None], few, basis)[0], truth)
 
 
 def test_refinement_recovers_cell_and_orientation() -> None:

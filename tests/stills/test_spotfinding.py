@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from bayesbragg.io.images import read_image, read_image_experiment
@@ -15,6 +16,7 @@ from bayesbragg.io.reflections import read_reflections
 from bayesbragg.model import Beam, Detector
 from bayesbragg.model.errors import InputError
 from bayesbragg.stills.spotfinding import SpotfinderSettings, find_spots, strong_pixels
+from bayesbragg.stills.spots import spot_list
 
 TUTORIAL = SpotfinderSettings(
     gain=28, global_threshold=40, kernel_size=(2, 2), sigma_strong=1, sigma_background=6, min_spot_size=2
@@ -91,6 +93,24 @@ def test_centroids_boxes_and_variances() -> None:
     square = np.sum(weight[:, None] * (place - mean) ** 2, axis=0)
     variance = square / (weight.sum() ** 2 - np.sum(weight**2)) + 1 / 12
     np.testing.assert_allclose(spots["xyzobs.px.variance"][0, :2], variance)
+
+
+def test_spots_are_regions_that_share_edges() -> None:
+    """The regions of ``scipy.ndimage.label``; none goes on to the next row or panel."""
+    generator = np.random.default_rng(2)
+    for density in (0.0, 0.1, 0.4, 0.6, 1.0):
+        strong = generator.random((3, 17, 23)) < density
+        values = generator.integers(1, 100, strong.shape).astype(float)
+        spots = spot_list(values, strong, np.array([4, 5, 9]))
+        edges = np.zeros((3, 3, 3), dtype=bool)
+        edges[1, 1, :] = edges[1, :, 1] = True
+        labels, n = ndimage.label(strong, structure=edges)
+        assert len(spots) == n
+        index = np.arange(1, n + 1)
+        np.testing.assert_allclose(spots.counts, ndimage.sum(values, labels, index))
+        centre = np.array(ndimage.center_of_mass(values, labels, index)).reshape(-1, 3)
+        np.testing.assert_allclose(spots.centroid, centre[:, :0:-1] + 0.5)
+        np.testing.assert_array_equal(spots.panel, np.array([4, 5, 9])[np.rint(centre[:, 0]).astype(int)])
 
 
 def test_filters_and_refusals() -> None:
