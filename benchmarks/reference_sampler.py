@@ -1,4 +1,4 @@
-"""NUTS against another sampler: a long run of emcee's affine-invariant ensemble on the very density of one shot.
+"""NUTS and quarter turns against another sampler: a long run of emcee's affine-invariant ensemble on the very density of one shot.
 
     python benchmarks/reference_sampler.py [STEPS] [--write]
 
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+PATHS: dict[Any, str] = {"nuts": "NUTS", "hmc": "quarter turns"}
 N_WALKERS = 40
 BURN_IN = 0.2
 
@@ -89,23 +90,31 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     target = one_shot()
-    found = nuts(target, NutsOptions(n_draws=1500), seed=1)
+    found = {path: nuts(target, NutsOptions(n_draws=1500, path=path), seed=1) for path in PATHS}
     reference = ensemble(target, arguments.steps)
-    means, sds = reference.compare(found)
     lines = [
-        "# NUTS against emcee on one simulated shot",
+        "# NUTS and quarter turns against emcee on one simulated shot",
         "",
-        f"NUTS 4 x 1500 draws, smallest bulk ESS {found.settings['smallest_bulk_ess']:.0f}, {found.evaluations} "
-        f"gradients, verdict {found.verdict}. emcee {N_WALKERS} walkers x {arguments.steps} steps, "
-        f"{reference.evaluations} values, smallest effective number of draws {reference.effective.min():.0f}. Load "
-        f"{os.getloadavg()[0]:.1f}.",
+        *(
+            f"{title}: 4 x 1500 draws, smallest bulk ESS {found[path].settings['smallest_bulk_ess']:.0f}, "
+            f"{found[path].evaluations} gradients, verdict {found[path].verdict}."
+            for path, title in PATHS.items()
+        ),
+        f"emcee: {N_WALKERS} walkers x {arguments.steps} steps, {reference.evaluations} values, smallest effective "
+        f"number of draws {reference.effective.min():.0f}. Load {os.getloadavg()[0]:.1f}.",
         "",
-        "| parameter | mean, emcee | sd, emcee | mean of NUTS, sds away | sd of NUTS / emcee - 1 | draws, emcee |",
-        "|---|---|---|---|---|---|",
+        "| parameter | mean, emcee | sd, emcee | draws, emcee "
+        + "".join(f"| {title}: mean, sds away | sd / emcee - 1 " for title in PATHS.values())
+        + "|",
+        "|---" * (4 + 2 * len(PATHS)) + "|",
     ]
-    rows = zip(target.names, reference.mean, reference.sd, means, sds, reference.effective, strict=True)
-    lines += [f"| {name} | {m:.7g} | {s:.3g} | {a:+.3f} | {b:+.3f} | {e:.0f} |" for name, m, s, a, b, e in rows]
-    lines += ["", f"Largest: {np.abs(means).max():.3f} sd in a mean, {np.abs(sds).max():.1%} in a sd."]
+    apart = [reference.compare(found[path]) for path in PATHS]
+    for i, name in enumerate(target.names):
+        row = f"| {name} | {reference.mean[i]:.7g} | {reference.sd[i]:.3g} | {reference.effective[i]:.0f} "
+        lines.append(row + "".join(f"| {means[i]:+.3f} | {sds[i]:+.3f} " for means, sds in apart) + "|")
+    lines.append("")
+    for title, (means, sds) in zip(PATHS.values(), apart, strict=True):
+        lines.append(f"{title}, largest: {np.abs(means).max():.3f} sd in a mean, {np.abs(sds).max():.1%} in a sd.")
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.write:
