@@ -1,4 +1,4 @@
-"""NUTS and quarter turns against another sampler: a long run of emcee's affine-invariant ensemble on one shot's density.
+"""NUTS and quarter turns against another sampler: a long run of emcee's affine-invariant ensemble on one density.
 
     python benchmarks/reference_sampler.py [STEPS] [--write]
 
