@@ -36,7 +36,7 @@ N_BOXES, SIDE, N_CHANNELS = 60, 5, 8
 BATCH = 25
 CHAINS = {"nuts": (252, 4), "hmc": (126, 2)}
 """Draws of a chain, and of how many one counts."""
-TITLES = {"nuts": "NUTS", "hmc": "quarter turns", "laplace": "corrected Laplace"}
+TITLES = {"nuts": "NUTS", "hmc": "quarter turns (`inference=hmc`)", "laplace": "corrected Laplace"}
 
 
 def make_density(case: str, likelihood: Any = "gaussian") -> Any:

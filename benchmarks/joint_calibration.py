@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from calibration import CHAINS, TITLES
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "inference"))
 GROUPS, N_SHOTS, N_BOXES, SIDE = (0, 1, 2, 2), 2, 12, 7
-CHAINS: dict[str, tuple[int, int]] = {"nuts": (200, 4), "hmc": (126, 2)}
-"""Draws of a chain, and of how many one counts."""
-TITLES = {"nuts": "NUTS", "hmc": "quarter turns (`inference=hmc`)"}
 BATCH = 5
 
 
