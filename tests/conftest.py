@@ -13,6 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax
 import pytest
 
+from bayesbragg.forward.stored_jit import close_store
 from bayesbragg.pipeline.device import forget_programs
 
 jax.config.update("jax_enable_x64", True)
@@ -35,6 +36,13 @@ def _room_for_programs() -> Iterator[None]:
     """Hundreds of modules compile thousands of programs in one process: dropped before the system runs out of room."""
     yield
     forget_programs(share=0.2)
+
+
+@pytest.fixture(autouse=True)
+def _no_stored_programs() -> Iterator[None]:
+    """Commands open the store of programs; what the next test traces is traced."""
+    yield
+    close_store()
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ def _in_double(scene: Scene) -> Scene:
     return replace(scene, boxes=replace(boxes, fast_px=fast, slow_px=slow))
 
 
-@partial(quick_jit, static_argnames="options")
+@quick_jit("options")
 def _unseen(parameters: Parameters, closed: ClosedScene, options: Options) -> tuple[Array, Array]:
     """Shares of a spot's light that no finer closed form can judge.
 

@@ -24,6 +24,7 @@ from bayesbragg.forward.rays import Tilts, coefficients, pixel_tilts, windows
 from bayesbragg.forward.scene import Channels, Scene
 from bayesbragg.forward.spectrum_table import SpectrumTable, row_tables, through_table
 from bayesbragg.forward.spread import Reflexes, Shapes, shape_reflexes
+from bayesbragg.forward.stored_jit import stored_jit
 from bayesbragg.forward.window import WINDOW_NAME, through_window
 
 __all__ = ["ClosedScene", "closed_photons", "lacking_variance"]
@@ -83,7 +84,7 @@ def _uncorrected(parameters: Parameters, centre: Array, reference: Array) -> Arr
     return factor * centre / (there.astype(centre.dtype) - slope * centre)
 
 
-@partial(jax.jit, static_argnames="options")
+@stored_jit("options")
 def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options) -> Array:
     """Bragg photons per pixel, without background, ``(n_boxes, n_pixels)``: `expected_photons` in closed form.
 

@@ -10,7 +10,6 @@ share is a small difference, so that float32 pixels keep their accuracy for larg
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from typing import Any
 
 import jax
@@ -26,6 +25,7 @@ from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.pixels import FUDGE, Look, block_heights, fold_pixels, real_space_vectors
 from bayesbragg.forward.rotations import cell_matrix
 from bayesbragg.forward.scene import Scene
+from bayesbragg.forward.stored_jit import stored_jit
 
 __all__ = ["FUDGE", "expected_photons"]
 
@@ -33,7 +33,7 @@ Array = Any
 Vector = tuple[Array, Array, Array]
 
 
-@partial(jax.jit, static_argnames="options")
+@stored_jit("options")
 def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> Array:
     """Bragg (and diffuse) photons per pixel, without background, ``(n_boxes, n_pixels)``.
 

@@ -145,7 +145,7 @@ def narrowest_window(parameters: Parameters, scene: Scene, options: Options, ref
     return math.sqrt(0.5 / float(sharpness))
 
 
-@partial(quick_jit, static_argnames="options")
+@quick_jit("options")
 def _index_reach(
     parameters: Parameters, scene: Scene, options: Options, angle: float, relative: float, beam: BeamSpread | None
 ) -> tuple[Array, Array, Array]:
@@ -185,7 +185,7 @@ def _rays(parameters: Parameters, scene: Scene) -> tuple[Any, Array, Array]:
     return moved, u, ends
 
 
-@partial(quick_jit, static_argnames="options")
+@quick_jit("options")
 def _exponents(
     parameters: Parameters,
     scene: Scene,

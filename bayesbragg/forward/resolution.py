@@ -59,7 +59,7 @@ def enough_subpixels(parameters: Parameters, scene: Scene, options: Options, ref
     return 1 + int(np.argmax(error <= SUBPIXEL_ERROR))
 
 
-@partial(quick_jit, static_argnames="options")
+@quick_jit("options")
 def _block_widths(parameters: Parameters, scene: Scene, options: Options, reflexes: Reflexes) -> tuple[Array, Array]:
     """Narrowest standard deviation of blocks without spread: as an angle across q0, and on the detector, in pixels."""
     still = replace(parameters, mosaic=parameters.mosaic.without_spread())
@@ -97,7 +97,7 @@ def table_widths(
     return middle * math.sqrt(low), middle * math.sqrt(high)
 
 
-@partial(quick_jit, static_argnames="options")
+@quick_jit("options")
 def _variance_range(
     parameters: Parameters,
     scene: Scene,

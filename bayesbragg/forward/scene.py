@@ -213,7 +213,7 @@ def _range_of(parameters: Parameters, scene: Scene) -> tuple[npt.NDArray[np.floa
     return np.asarray(low), np.asarray(high)
 
 
-@quick_jit
+@quick_jit()
 def _index_range(
     parameters: Parameters, boxes: BoxGeometry, k: Array, channels: Channels, lattices: Lattices
 ) -> tuple[Array, Array]:

@@ -34,6 +34,7 @@ import numpy.typing as npt
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
+from bayesbragg.forward.stored_jit import stored_jit
 from bayesbragg.forward.window import WINDOW_NAME
 
 __all__ = ["SpectrumTable", "build_table", "covered_widths", "row_tables", "through_table"]
@@ -123,7 +124,7 @@ def _chebyshev_points() -> FloatArray:
     return np.cos(np.pi * (np.arange(POINTS) + 0.5) / POINTS)
 
 
-@partial(jax.jit, static_argnames="n_grid")
+@stored_jit("n_grid")
 def _tabulate(k: Array, weight: Array, first: Array, step: Array, tau: Array, middle: Array, n_grid: int) -> Array:
     x = first[:, None] + step[:, None] * jnp.arange(n_grid)
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.stored_jit import stored_jit
 from bayesbragg.inference.box_likelihood import Fitted, box_log_likelihood, check_model, fitted, total_fisher
 from bayesbragg.inference.likelihood import LikelihoodName, half_window, noise_variance
 from bayesbragg.inference.pixels import Pixels
@@ -267,17 +268,17 @@ def linearized(values: Array, problem: Problem, recipe: Recipe) -> tuple[Array, 
     return -(likelihood + prior), gradient, curvature
 
 
-@partial(jax.jit, static_argnames="recipe")
+@stored_jit("recipe")
 def _fisher(values: Array, problem: Problem, recipe: Recipe) -> Array:
     return linearized(values, problem, recipe)[2]
 
 
-@partial(jax.jit, static_argnames="recipe")
+@stored_jit("recipe", returns=(Fitted,))
 def _fitted(bragg: Array, pixels: Pixels, recipe: Recipe) -> Fitted:
     return fitted(bragg.astype(jnp.float64), pixels, recipe.likelihood, recipe.window)
 
 
-@partial(jax.jit, static_argnames="recipe")
+@stored_jit("recipe", returns=(Summary,))
 def summarized(values: Array, problem: Problem, recipe: Recipe) -> Summary:
     """The summary of physical values, ``(n,)``."""
     pixels = problem.pixels

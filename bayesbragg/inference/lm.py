@@ -17,13 +17,13 @@ a shot that has finished keeps its state until the last one has.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesbragg.forward.stored_jit import stored_jit
 from bayesbragg.inference.density import Problem, Recipe, linearized
 from bayesbragg.priors.flatten import Layout
 
@@ -107,7 +107,7 @@ class LmState:
     trace: Array
 
 
-@partial(jax.jit, static_argnames="recipe")
+@stored_jit("recipe", returns=(LmState,))
 def lm_search(layout: Layout, problem: Problem, recipe: Recipe, x: Array, limits: Limits) -> LmState:
     """Search from x, coordinates of ``layout``.
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from bayesbragg.forward.stored_jit import stored_jit
 from bayesbragg.inference.density import LogDensity, Problem, Recipe, Summary, summarized
 from bayesbragg.inference.lbfgs import lbfgs_steps
 from bayesbragg.inference.lm import ENDINGS, MOST_ITERATIONS, Limits, LmState, lm_search
@@ -173,16 +173,16 @@ def _stacked(items: Sequence[Any]) -> Any:
     return jax.device_put(jax.tree.map(lambda *arrays: np.stack([np.asarray(a) for a in arrays]), *items))
 
 
-@partial(jax.jit, static_argnames="recipe")
+@stored_jit("recipe", returns=(Summary,))
 def _summarize_many(values: Any, problems: Any, recipe: Recipe) -> Any:
     return jax.vmap(lambda values, problem: summarized(values, problem, recipe))(values, problems)
 
 
-@partial(jax.jit, static_argnames=("recipe", "scale", "blocks"))
+@stored_jit(("recipe", "scale", "blocks"))
 def _start_many(problems: Any, recipe: Recipe, scale: bool, blocks: bool) -> Any:
     return jax.vmap(lambda problem: start_values(problem, recipe, scale, blocks))(problems)
 
 
-@partial(jax.jit, static_argnames="recipe")
+@stored_jit("recipe", returns=(LmState,))
 def _search_many(layouts: Any, problems: Any, x: Any, limits: Limits, recipe: Recipe) -> Any:
     return jax.vmap(lambda layout, problem, x: lm_search(layout, problem, recipe, x, limits))(layouts, problems, x)

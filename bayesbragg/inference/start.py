@@ -10,13 +10,13 @@ Everything here is a function of arrays that can be mapped over shots.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesbragg.forward.stored_jit import stored_jit
 from bayesbragg.inference.density import Problem, Recipe, bragg_log_likelihood
 from bayesbragg.inference.likelihood import noise_variance
 from bayesbragg.inference.orientation_start import turned
@@ -34,7 +34,7 @@ EVALUATIONS = len(FACTORS) + 1
 """Evaluations of the forward model in `start_values`."""
 
 
-@partial(jax.jit, static_argnames=("recipe", "scale", "blocks"))
+@stored_jit(("recipe", "scale", "blocks"))
 def start_values(problem: Problem, recipe: Recipe, scale: bool = True, blocks: bool = True) -> Array:
     """Physical values to start from, ``(n,)``: the best of the given ones and of those that are tried.
 

@@ -98,14 +98,27 @@ def _sensor(panel: Mapping[str, Any], key: str) -> float:
     return float(strategy.get(_PARALLAX[key], panel.get(key, 0.0)))
 
 
+_last: Detector | None = None
+"""The detector that was read last: the files of a run tell the same one again and again."""
+
+
 def detector_from_document(document: Any) -> Detector:
     """The detector of a JSON object (or bare list of panels), with panel vectors in the laboratory frame.
+
+    Lists that tell the same detector one after the other share it.
 
     Raises:
         KeyError, TypeError, ValueError: the object is not a detector.
     """
+    global _last
     if isinstance(document, list):
         document = {"panels": document}
+    if _last is None or _last.document != document:
+        _last = _built(document)
+    return _last
+
+
+def _built(document: Mapping[str, Any]) -> Detector:
     panels = document["panels"]
     if not panels:
         raise ValueError("a detector without panels")

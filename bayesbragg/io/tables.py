@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bayesbragg.io.files import read_bytes, write_bytes
 from bayesbragg.io.frame_pickle import frame_from_pickle, frame_to_pickle
@@ -48,6 +49,16 @@ def _cell(value: Any) -> Any:
     return value
 
 
+def _uniform(name: Any, cells: list[Any]) -> list[Any]:
+    """Plain cells of one kind, which is text where they are of several."""
+    try:
+        pa.array(cells, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        log.warning("column %r holds values of several kinds; Parquet keeps them as JSON text", name)
+        return [None if x is None else json.dumps(x, default=str) for x in cells]
+    return cells
+
+
 def _to_parquet(table: pd.DataFrame) -> bytes:
     columns: dict[str, Any] = {}
     for place, name in enumerate(table.columns):
@@ -55,13 +66,7 @@ def _to_parquet(table: pd.DataFrame) -> bytes:
         if column.dtype != object:
             columns[str(name)] = column.reset_index(drop=True)
             continue
-        cells = [_cell(x) for x in column]
-        try:
-            pa.array(cells, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-            log.warning("column %r holds values of several kinds; Parquet keeps them as JSON text", name)
-            cells = [None if x is None else json.dumps(x, default=str) for x in cells]
-        columns[str(name)] = pd.Series(cells, dtype=object)
+        columns[str(name)] = pd.Series(_uniform(name, [_cell(x) for x in column]), dtype=object)
     buffer = io.BytesIO()
     pd.DataFrame(columns).to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
@@ -78,8 +83,8 @@ def _read_file(path: Path) -> pd.DataFrame:
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: {reason}; expected a {WHAT}; write it again") from None
-    for name in table.columns:
-        if pd.api.types.is_string_dtype(table[name].dtype) and table[name].dtype != object:
+    for name, dtype in table.dtypes.items():
+        if pd.api.types.is_string_dtype(dtype) and not pd.api.types.is_object_dtype(dtype):
             # One kind of text column, whatever pandas reads it: objects, None where missing.
             texts = [None if pd.isna(x) else x for x in table[name]]
             table[name] = pd.Series(texts, index=table.index, dtype=object)
@@ -160,12 +165,10 @@ def row_path(folder: str | os.PathLike[str], name: str) -> Path:
 def write_row(row: Mapping[str, Any], folder: str | os.PathLike[str], name: str) -> Path:
     """Write the row of one finished shot as ``folder/pandas/name.parquet``, atomically."""
     path = row_path(folder, name)
-    columns = {}
-    for key, value in row.items():
-        cell = _cell(value)
-        simple = cell is not None and not isinstance(cell, (list, str, dict))
-        columns[key] = pd.Series([cell]) if simple else pd.Series([cell], dtype=object)
-    write_bytes(path, _to_parquet(pd.DataFrame(columns)))
+    buffer = io.BytesIO()
+    cells = {key: pa.array(_uniform(key, [_cell(value)]), from_pandas=True) for key, value in row.items()}
+    pq.write_table(pa.table(cells), buffer)
+    write_bytes(path, buffer.getvalue())
     return path
 
 

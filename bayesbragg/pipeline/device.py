@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 
+from bayesbragg.forward.stored_jit import forget_stored, open_store
 from bayesbragg.model.errors import InputError
 
 __all__ = ["choose_device", "forget_programs", "remember_programs"]
@@ -54,6 +55,7 @@ def remember_programs(folder: Path | None = None) -> Path:
     }
     for key, value in settings.items():
         jax.config.update(key, value)  # type: ignore[no-untyped-call]
+    open_store(folder / "ready")
     return folder
 
 
@@ -78,5 +80,6 @@ def forget_programs(share: float = 0.4) -> bool:
     if held <= share * granted:
         return False
     jax.clear_caches()  # type: ignore[no-untyped-call]
+    forget_stored()
     gc.collect()
     return True

@@ -14,6 +14,7 @@ background's own distribution. A plane that the remaining pixels contradict is r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,14 +110,20 @@ def solve_planes(
     Returns:
         Coefficients ``(n, 3)`` and the Fisher information ``(n, 3, 3)``.
     """
-    products = np.stack([design[:, i] * design[:, j] for i in range(3) for j in range(3)], axis=1)
-    data = np.where(used, counts, 0.0)
+    products = np.stack(
+        [design[:, i] * design[:, j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], axis=1
+    )
     floor = floor_of_planes(counts, used)
+    mask = used.astype(float)
     tilt = start
     for _ in range(iterations):
-        weight = used / (np.maximum(tilt @ design.T, floor[:, None]) + variance)
-        normal = (weight @ products).reshape(-1, 3, 3)
-        new = _solve(normal, (weight * data) @ design)
+        weight = tilt @ design.T
+        np.maximum(weight, floor[:, None], out=weight)
+        weight += variance
+        np.divide(mask, weight, out=weight)
+        normal = (weight @ products)[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+        weight *= counts
+        new = _solve(normal, weight @ design)
         change = np.max(np.abs(new - tilt) / (np.abs(new[:, 2:]) + floor[:, None]))
         tilt = new
         if change < 1e-9:
@@ -135,11 +142,12 @@ def _starting_planes(
     counts: FloatArray, free: BoolArray, variance: FloatArray, design: FloatArray, blocks: FloatArray
 ) -> FloatArray:
     """A rough plane through block means, where blocks that hold unknown spots count little."""
-    number = free @ blocks
+    mask = free.astype(float)
+    number = mask @ blocks
     safe = np.maximum(number, 1.0)
-    mean = (np.where(free, counts, 0.0) @ blocks) / safe
-    centre = np.stack([(free @ (blocks * design[:, i : i + 1])) / safe for i in range(3)], axis=2)
-    extra = (np.where(free, variance, 0.0) @ blocks) / safe
+    mean = ((mask * counts) @ blocks) / safe
+    centre = np.stack([(mask @ (blocks * design[:, i : i + 1])) / safe for i in range(3)], axis=2)
+    extra = ((mask * variance) @ blocks) / safe
     good = number >= 4
     level = np.nanmedian(np.where(good | ~good.any(axis=1, keepdims=True), mean, np.nan), axis=1)
     tilt = np.stack([np.zeros_like(level), np.zeros_like(level), level], axis=1)
@@ -218,16 +226,18 @@ def poisson_planes(
     for _ in range(PASSES):
         covered = paint_discs(layout, panel, centre, radius)[index]
         free = usable & ~covered
-        todo = np.flatnonzero(changed | np.any(free != free_before, axis=1))
+        todo: Any = np.flatnonzero(changed | np.any(free != free_before, axis=1))
         if len(todo) == 0:
             break
+        if len(todo) == n:
+            todo = slice(n)  # views instead of copies
         free_before = free
         model = np.maximum(tilt[todo] @ design.T, floor[todo, None]) + variance[todo]
-        cube = (len(todo), *shape)
+        cube = (-1, *shape)
         found = footprints(
             shifted[todo].reshape(cube), model.reshape(cube), free[todo].reshape(cube), SPOT_Z * np.sqrt(spread[todo])
         )
-        now = free[todo] & ~found.reshape(len(todo), -1)
+        now = free[todo] & ~found.reshape(model.shape)
         changed[:] = False
         changed[todo] = np.any(now != used[todo], axis=1)
         used[todo] = now

@@ -69,7 +69,7 @@ def _dark_patch(
 ) -> BoolArray:
     """Boxes with a 7 x 7 patch darker than the plane, ``(n,)``: spots make bright patches, only shadows dark ones."""
     total, model = (
-        box_sum(np.where(used, image, 0.0).reshape(-1, *shape), 3).reshape(len(used), -1)
+        box_sum(np.where(used, image, 0.0).astype(np.float32).reshape(-1, *shape), 3).reshape(len(used), -1)
         for image in (shifted, expected)
     )
     return np.asarray(np.any(darker(total, model, z[:, None]), axis=1))

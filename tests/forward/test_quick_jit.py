@@ -13,6 +13,6 @@ def test_options_that_the_compiler_does_not_know_are_left_out(monkeypatch: pytes
     module.understood_options.cache_clear()
     try:
         assert "xla_no_such_option" not in module.understood_options()
-        assert float(module.quick_jit(lambda x: x + np.float64(1.0))(2.0)) == 3.0
+        assert float(module.quick_jit()(lambda x: x + np.float64(1.0))(2.0)) == 3.0
     finally:
         module.understood_options.cache_clear()
