@@ -1,62 +1,33 @@
 """The table of shots: one row per shot, in files that old scripts and new ones read.
 
 `write_table` writes ``hopper_process_summary.pkl`` (a pandas pickle, for old scripts) and the same as Parquet. While a
-run goes on, `write_row` leaves one Parquet file per finished shot in the subfolder ``pandas``, from which
-`rebuild_table` makes the table again after a crash. Pickles are read by `bayesbragg.io.frame_pickle`, which runs
-nothing of them.
+run goes on, `bayesbragg.io.table_rows` leaves one file per finished shot, from which `rebuild_table` makes the table
+again after a crash. Pickles are read by `bayesbragg.io.frame_pickle`, which runs nothing of them.
 """
 
 from __future__ import annotations
 
 import glob
 import io
-import json
 import logging
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bayesbragg.io.files import read_bytes, write_bytes
 from bayesbragg.io.frame_pickle import frame_from_pickle, frame_to_pickle
+from bayesbragg.io.table_rows import ROW_FOLDER, plain_cell, uniform
 from bayesbragg.model.errors import InputError
 
-__all__ = ["TABLE_NAME", "read_table", "rebuild_table", "row_path", "write_row", "write_table"]
+__all__ = ["TABLE_NAME", "read_table", "rebuild_table", "write_table"]
 
 TABLE_NAME = "hopper_process_summary"
-ROW_FOLDER = "pandas"
 WHAT = "table of shots (.parquet or .pkl)"
 
 log = logging.getLogger(__name__)
-
-
-def _cell(value: Any) -> Any:
-    """A cell as plain lists and numbers, which Parquet holds."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, (list, tuple)):
-        return [_cell(x) for x in value]
-    return value
-
-
-def _uniform(name: Any, cells: list[Any]) -> list[Any]:
-    """Plain cells of one kind, which is text where they are of several."""
-    try:
-        pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        log.warning("column %r holds values of several kinds; Parquet keeps them as JSON text", name)
-        return [None if x is None else json.dumps(x, default=str) for x in cells]
-    return cells
 
 
 def _to_parquet(table: pd.DataFrame) -> bytes:
@@ -66,7 +37,7 @@ def _to_parquet(table: pd.DataFrame) -> bytes:
         if column.dtype != object:
             columns[str(name)] = column.reset_index(drop=True)
             continue
-        columns[str(name)] = pd.Series(_uniform(name, [_cell(x) for x in column]), dtype=object)
+        columns[str(name)] = pd.Series(uniform(name, [plain_cell(x) for x in column]), dtype=object)
     buffer = io.BytesIO()
     pd.DataFrame(columns).to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
@@ -155,21 +126,6 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> list[Path]
         write_bytes(path, _to_parquet(table))
         return [path]
     return [*write_table(table, path / f"{TABLE_NAME}.pkl"), *write_table(table, path / f"{TABLE_NAME}.parquet")]
-
-
-def row_path(folder: str | os.PathLike[str], name: str) -> Path:
-    """The file of one finished shot's row."""
-    return Path(folder) / ROW_FOLDER / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', name)}.parquet"
-
-
-def write_row(row: Mapping[str, Any], folder: str | os.PathLike[str], name: str) -> Path:
-    """Write the row of one finished shot as ``folder/pandas/name.parquet``, atomically."""
-    path = row_path(folder, name)
-    buffer = io.BytesIO()
-    cells = {key: pa.array(_uniform(key, [_cell(value)]), from_pandas=True) for key, value in row.items()}
-    pq.write_table(pa.table(cells), buffer)
-    write_bytes(path, buffer.getvalue())
-    return path
 
 
 def rebuild_table(folder: str | os.PathLike[str]) -> pd.DataFrame:

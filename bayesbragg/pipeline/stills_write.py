@@ -12,7 +12,7 @@ from typing import Any
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.files import write_bytes
 from bayesbragg.io.reflections import write_reflections
-from bayesbragg.io.tables import write_row
+from bayesbragg.io.table_rows import write_row
 from bayesbragg.model import Crystal, Reflections
 from bayesbragg.pipeline.results import table_rows
 from bayesbragg.pipeline.stills_process import ProcessedStill, StillStatus

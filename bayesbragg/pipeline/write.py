@@ -16,7 +16,7 @@ from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.files import atomic_path, write_bytes
 from bayesbragg.io.reflections import write_reflections
 from bayesbragg.io.spectra import write_lam
-from bayesbragg.io.tables import row_path, write_row
+from bayesbragg.io.table_rows import row_path, write_row
 from bayesbragg.model import Shot
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.refine import Refined

@@ -20,7 +20,8 @@ from bayesbragg.diagnostics.report_numbers import ticks, with_error
 from bayesbragg.diagnostics.report_spots import best_and_worst, spots_of
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.reflections import write_reflections
-from bayesbragg.io.tables import rebuild_table, write_row
+from bayesbragg.io.table_rows import write_row
+from bayesbragg.io.tables import rebuild_table
 from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Shot
 from bayesbragg.pipeline.report import suggestions
 from bayesbragg.pipeline.report_data import read_run_data

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from bayesbragg.io.spectra import read_lam, write_lam
-from bayesbragg.io.tables import read_table, rebuild_table, write_row, write_table
+from bayesbragg.io.table_rows import write_row
+from bayesbragg.io.tables import read_table, rebuild_table, write_table
 from bayesbragg.model import Spectrum
 from bayesbragg.model.errors import InputError
 
