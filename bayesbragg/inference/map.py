@@ -22,6 +22,7 @@ from bayesbragg.inference.lm import ENDINGS, MOST_ITERATIONS, Limits, LmState, l
 from bayesbragg.inference.search import Ending, MapOptions, Search, ending, result
 from bayesbragg.inference.start import EVALUATIONS, start_values
 from bayesbragg.model.fit import Fit, FitStatus
+from bayesbragg.priors.flatten import Layout
 
 __all__ = ["MapOptions", "can_be_fitted_together", "fit_many", "fit_map"]
 
@@ -76,7 +77,11 @@ def can_be_fitted_together(first: LogDensity, second: LogDensity) -> bool:
 
 def _shape(density: LogDensity) -> Any:
     arrays, structure = jax.tree.flatten((density.layout, density.given))
-    return density.recipe, structure, tuple((np.shape(a), np.result_type(a)) for a in arrays)
+    return density.recipe, structure, tuple((a.shape, a.dtype) for a in map(_array, arrays))
+
+
+def _array(a: Any) -> Any:
+    return a if isinstance(a, (np.ndarray, jax.Array)) else np.asarray(a)
 
 
 def _fit(densities: Sequence[LogDensity], options: MapOptions, *, together: bool) -> list[Fit]:
@@ -84,7 +89,7 @@ def _fit(densities: Sequence[LogDensity], options: MapOptions, *, together: bool
     clock = time.perf_counter()
     # The arrays of shots that are fitted together go to the device together, once.
     stacked = _stacked([density.given for density in densities]) if together else None
-    begun = _summaries(densities, [density.layout.initial() for density in densities], stacked)
+    begun = _summaries(densities, stacked)
     fits: dict[int, Fit] = {}
     for i, density in enumerate(densities):
         given = density.layout
@@ -105,19 +110,34 @@ def _fit(densities: Sequence[LogDensity], options: MapOptions, *, together: bool
     for search, found in zip(searches, endings, strict=True):
         lost = found is None or (options.method == "auto" and found.status is FitStatus.STALLED)
         ends.append(lbfgs_steps(search, options) if lost or found is None else found)
-    shown = _summaries([search.density for search in searches], [search.x for search in searches], stacked)
-    for i, search, end, summary in zip(rest, searches, ends, shown, strict=True):
-        fits[i] = result(search, densities[i].layout, end, begun[i].target, clock, summary)
+    places = _places(searches, [densities[i].layout for i in rest]) if together and rest else [None] * len(rest)
+    shown = _summaries([search.density for search in searches], stacked, [search.x for search in searches], places)
+    for i, search, end, summary, place in zip(rest, searches, ends, shown, places, strict=True):
+        fits[i] = result(search, densities[i].layout, end, begun[i].target, clock, summary, place)
     return [fits[i] for i in range(len(densities))]
 
 
-def _summaries(densities: Sequence[LogDensity], x: Sequence[Any], stacked: Problem | None) -> list[Summary]:
-    """Of each density at its point."""
+def _places(searches: Sequence[Search], given: Sequence[Layout]) -> Sequence[tuple[Any, Any] | None]:
+    """Physical values where searches stand, and their coordinates in the layouts that were given."""
+    layouts = _stacked([search.density.layout for search in searches])
+    values = _values_many(layouts, np.stack([search.x for search in searches]))
+    coordinates = _coordinates_many(_stacked(list(given)), values)
+    return list(zip(np.asarray(values), np.asarray(coordinates), strict=True))
+
+
+def _summaries(
+    densities: Sequence[LogDensity],
+    stacked: Problem | None,
+    x: Sequence[Any] | None = None,
+    places: Sequence[tuple[Any, Any] | None] = (),
+) -> list[Summary]:
+    """Of each density at its start, or at the points ``x``, whose physical values are in ``places``."""
     if stacked is None or not densities:
-        return [density.summary(point) for density, point in zip(densities, x, strict=True)]
-    values = np.stack([d.layout.values_and_slope(point)[0] for d, point in zip(densities, x, strict=True)])
-    found = jax.tree.map(np.asarray, _summarize_many(values, stacked, recipe=densities[0].recipe))
-    return [Summary(*(float(a[i]) for a in found)) for i in range(len(densities))]
+        points = [density.layout.initial() for density in densities] if x is None else x
+        return [density.summary(point) for density, point in zip(densities, points, strict=True)]
+    values = [density.layout.start for density in densities] if x is None else [p[0] for p in places if p is not None]
+    found = jax.tree.map(np.asarray, _summarize_many(np.stack(values), stacked, recipe=densities[0].recipe))
+    return [Summary(*row) for row in np.stack(found, axis=1).tolist()]
 
 
 def _started(densities: Sequence[LogDensity], options: MapOptions, stacked: Problem | None) -> list[Search]:
@@ -171,6 +191,16 @@ def _taken(search: Search, state: LmState) -> Ending:
 def _stacked(items: Sequence[Any]) -> Any:
     """Trees of arrays with one more axis, on the device; by numpy, as there are hundreds of small arrays."""
     return jax.device_put(jax.tree.map(lambda *arrays: np.stack([np.asarray(a) for a in arrays]), *items))
+
+
+@stored_jit()
+def _values_many(layouts: Any, x: Any) -> Any:
+    return jax.vmap(lambda layout, x: layout.values(x))(layouts, x)
+
+
+@stored_jit()
+def _coordinates_many(layouts: Any, values: Any) -> Any:
+    return jax.vmap(lambda layout, values: layout.coordinates(values))(layouts, values)
 
 
 @stored_jit("recipe", returns=(Summary,))

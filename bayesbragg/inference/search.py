@@ -109,13 +109,20 @@ def ending(how: str, distance: float, iterations: int = 0) -> Ending:
 
 
 def result(
-    search: Search, given: Layout, end: Ending, start_target: float, clock: float, summary: Summary | None = None
+    search: Search,
+    given: Layout,
+    end: Ending,
+    start_target: float,
+    clock: float,
+    summary: Summary | None = None,
+    place: tuple[FloatArray, FloatArray] | None = None,
 ) -> Fit:
     """The fit that a search makes, in the layout that it was given.
 
     Args:
         clock: when it began (`time.perf_counter`).
         summary: of its best point, if it is known.
+        place: physical values and coordinates (of ``given``) of its best point, if they are known.
     """
     status, reason, distance = end
     density = search.density
@@ -123,7 +130,10 @@ def result(
         summary = summary or density.summary(search.x)
         if not search.target + summary.log_prior < summary.background - 0.5 * given.n:
             status, reason = FitStatus.FAILED, END["background"]
-    values = density.layout.values_and_slope(search.x)[0]
+    if place is None:
+        values = density.layout.values_and_slope(search.x)[0]
+        place = values, np.asarray(given.coordinates(values))
+    values, x = place
     information = np.full((given.n, given.n), np.nan)
     sigma_z = np.nan
     if status is not FitStatus.FAILED and given.n:
@@ -145,7 +155,7 @@ def result(
         names=given.names,
         units=given.units,
         values=values,
-        x=np.asarray(given.coordinates(values)),
+        x=x,
         information=information,
         distance=distance,
         sigma_z=sigma_z,

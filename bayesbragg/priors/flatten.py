@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -115,7 +116,7 @@ class Layout:
 
     def physical(self) -> Layout:
         """The same numbers and priors in coordinates that are the physical values themselves."""
-        return replace(self, sites=tuple(replace(site, kind="normal") for site in self.sites))
+        return replace(self, sites=_physical(self.sites))
 
     def coordinates(self, values: Array) -> Array:
         """Coordinates ``(n,)`` of physical values ``(n,)``: the inverse of `values`."""
@@ -202,6 +203,12 @@ class Layout:
             center=c["center"],
             beta=c["beta"],
         )
+
+
+@lru_cache
+def _physical(sites: tuple[Site, ...]) -> tuple[Site, ...]:
+    """The same for every shot of a run, and asked for several times in each of its fits."""
+    return tuple(replace(site, kind="normal") for site in sites)
 
 
 @jax.jit
