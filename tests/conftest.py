@@ -13,7 +13,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax
 import pytest
 
-from bayesbragg.forward.stored_jit import close_store
+from bayesbragg.forward import stored_jit
 from bayesbragg.pipeline.device import forget_programs
 
 jax.config.update("jax_enable_x64", True)
@@ -39,10 +39,11 @@ def _room_for_programs() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_stored_programs() -> Iterator[None]:
-    """Commands open the store of programs; what the next test traces is traced."""
+def _no_stored_programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands open the store of programs; what the next test traces is traced, and nothing is loaded ahead."""
+    monkeypatch.setattr(stored_jit, "FIRST", 0)
     yield
-    close_store()
+    stored_jit.close_store()
 
 
 @pytest.fixture(autouse=True)

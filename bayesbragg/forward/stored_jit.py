@@ -12,19 +12,17 @@ way; so it does where no folder is open. Results do not depend on it.
 
 from __future__ import annotations
 
-import enum
 import functools
-import hashlib
 import inspect
+import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +30,15 @@ import jax
 import numpy as np
 from jax import export
 
+from bayesbragg.forward.program_names import Unnamed, digest, source_digest, versions, words
+
 __all__ = ["close_store", "forget_stored", "open_store", "stored_jit"]
 
 _LOG = logging.getLogger(__name__)
-_ROOMS = ("model", "forward", "priors", "inference")
-"""What programs are traced from."""
 _UNUSED_DAYS = 30.0
-
-
-class _Unnamed(Exception):
-    """Something that a program may depend on and that has no name which outlives the process."""
+FIRST = 12
+"""Programs that are loaded ahead; 0 for none."""
+_FIRST_NAME = "first.json"
 
 
 class _Store:
@@ -54,6 +51,8 @@ class _Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.loaded: dict[Any, Callable[..., Any] | None] = {}
+        self.used: list[tuple[str, dict[str, Any]]] = []
+        self.coming: dict[str, Future[Any]] = {}
 
     def program(self, function: _StoredJit, static: Mapping[str, Any], structure: Any, leaves: Any, kinds: Any) -> Any:
         """The program for a call, a function of leaves: from the folder, or traced and written there.
@@ -63,14 +62,55 @@ class _Store:
         if self.here is None:
             return None
         try:
-            path = self.here / _digest(_words((function, static, structure, kinds)))
-        except _Unnamed as reason:
+            path = self.here / digest(words((function, static, structure, kinds)))
+        except Unnamed as reason:
             _LOG.debug("%s: not stored: %s", function.__name__, reason)
             return None
+        options = function.options()
+        self._note(path.name, options)
+        fetched = self._fetched(path.name)
+        if fetched is not None:
+            return fetched
         found = _read(path)
         if found is None:
             found = _traced(function, static, structure, leaves, path)
-        return None if found is None else jax.jit(found.call, compiler_options=function.options() or None)
+        return None if found is None else jax.jit(found.call, compiler_options=options or None)
+
+    def _note(self, name: str, options: dict[str, Any]) -> None:
+        """Leave a list of the programs that this process used first, for the next one."""
+        if self.here is None or len(self.used) >= FIRST:
+            return
+        self.used.append((name, options))
+        if len(self.used) == FIRST:
+            _write(self.here / _FIRST_NAME, json.dumps(self.used).encode())
+
+    def fetch(self) -> None:
+        """Load what an earlier process used first, while this one still reads its input."""
+        if self.here is None or not (self.here / _FIRST_NAME).is_file():
+            return
+        try:
+            rows = json.loads((self.here / _FIRST_NAME).read_bytes())
+            self.coming = {str(name): Future() for name, _ in rows}
+            futures = dict(self.coming)
+        except (OSError, ValueError, TypeError):
+            return
+        for name, options in rows:
+            # A program that was asked for in the meantime is loaded by who asked; after the end nobody asks.
+            if not threading.main_thread().is_alive() or not futures[name].set_running_or_notify_cancel():
+                continue
+            program = None
+            try:
+                found = _read(self.here / name)
+                if found is not None:
+                    program = jax.jit(found.call, compiler_options=options or None).lower(*found.in_avals).compile()
+            except Exception as error:  # whatever it is, who asks for the program meets it again
+                _LOG.debug("%s: not fetched: %s", name, error)
+            futures[name].set_result(program)
+
+    def _fetched(self, name: str) -> Any:
+        """The program, if it was fetched or is being fetched."""
+        future = self.coming.pop(name, None)
+        return None if future is None or future.cancel() else future.result()
 
     @functools.cached_property
     def here(self) -> Path | None:
@@ -78,7 +118,7 @@ class _Store:
 
         Those of others that nobody has used for a month are removed.
         """
-        here = self.folder / _digest(iter([_source(), *_versions()]))
+        here = self.folder / digest(iter([source_digest(), *versions()]))
         try:
             here.mkdir(parents=True, exist_ok=True)
             os.utime(here)
@@ -99,6 +139,8 @@ def open_store(folder: Path) -> None:
     global _store
     if _store is None or _store.folder != folder:
         _store = _Store(folder)
+        if FIRST:
+            threading.Thread(target=_store.fetch, name="programs").start()
 
 
 def close_store() -> None:
@@ -223,82 +265,3 @@ def _write(path: Path, content: bytes | bytearray) -> None:
         os.replace(file.name, path)
     except OSError as error:
         _LOG.debug("%s: not kept: %s", path, error)
-
-
-def _digest(words: Iterator[str]) -> str:
-    total = hashlib.sha256()
-    for word in words:
-        total.update(word.encode())
-        total.update(b"\0")
-    return total.hexdigest()[:40]
-
-
-@functools.cache
-def _source() -> str:
-    """Digest of the source of the rooms."""
-    total = hashlib.sha256()
-    root = Path(__file__).resolve().parents[1]
-    for path in sorted(path for room in _ROOMS for path in (root / room).rglob("*.py")):
-        total.update(str(path.relative_to(root)).encode())
-        total.update(path.read_bytes())
-    return total.hexdigest()
-
-
-def _versions() -> Iterator[str]:
-    yield from (sys.version, jax.__version__, version("jaxlib"), np.__version__, jax.default_backend())
-
-
-def _words(thing: Any) -> Iterator[str]:
-    """A static argument, or the structure of arguments, in words that mean the same in every process.
-
-    Raises:
-        _Unnamed: there are none.
-    """
-    if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes)):
-        yield f"{type(thing).__name__} {thing!r}"
-    elif isinstance(thing, enum.Enum):
-        yield f"{_name(type(thing))} {thing.name}"
-    elif isinstance(thing, jax.tree_util.PyTreeDef):
-        yield f"tree {thing.num_nodes}"
-        node = thing.node_data()
-        if node is not None:
-            yield from _words(node)
-        for child in thing.children():
-            yield from _words(child)
-    elif isinstance(thing, (np.ndarray, np.generic)) and not thing.dtype.hasobject:
-        yield f"array {thing.shape} {thing.dtype} {thing.tobytes().hex()}"
-    elif isinstance(thing, np.dtype):
-        yield f"type {thing}"
-    elif isinstance(thing, Mapping):
-        yield f"mapping {len(thing)}"
-        for item in thing.items():
-            yield from _words(item)
-    elif isinstance(thing, (tuple, list)):
-        yield f"{_name(type(thing))} {len(thing)}"
-        for item in thing:
-            yield from _words(item)
-    elif is_dataclass(thing) and not isinstance(thing, type):
-        yield _name(type(thing))
-        for part in fields(thing):
-            yield from _words((part.name, getattr(thing, part.name)))
-    else:
-        yield _name(thing)
-
-
-def _name(thing: Any) -> str:
-    """Where a type or function stands whose text is in the digests of source and versions.
-
-    Raises:
-        _Unnamed: it does not stand at the top level of a module of the rooms, of Python's own types, numpy or JAX.
-    """
-    if thing is type(None):
-        return "None"
-    module, name = getattr(thing, "__module__", None) or "", getattr(thing, "__qualname__", "")
-    package, _, rest = module.partition(".")
-    told = package in ("builtins", "numpy", "jax") or (
-        package == __name__.partition(".")[0] and rest.partition(".")[0] in _ROOMS
-    )
-    # A function that was made from another one bears its name: only what stands under the name is meant by it.
-    if not told or getattr(sys.modules.get(module), name, None) is not thing:
-        raise _Unnamed(f"{module}.{name}")
-    return f"{module}.{name}"

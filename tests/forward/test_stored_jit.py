@@ -15,7 +15,7 @@ import pytest
 from golden import load_golden
 from inference.golden_target import golden_density
 
-from bayesbragg.forward import spectrum_table, stored_jit
+from bayesbragg.forward import program_names, spectrum_table, stored_jit
 from bayesbragg.inference import density as density_module
 from bayesbragg.inference import lm, start
 from bayesbragg.inference.map import fit_map
@@ -109,15 +109,15 @@ def test_functions_and_types_of_others_go_the_ordinary_way(store: Path) -> None:
     assert files(store) == []
     made = jax.value_and_grad(spectrum_table.covered_widths)
     for thing in (doubled, lambda x: x, made, object(), np.array([None])):
-        with pytest.raises(stored_jit._Unnamed):
-            list(stored_jit._words(thing))
-    assert list(stored_jit._words(spectrum_table.covered_widths))
+        with pytest.raises(program_names.Unnamed):
+            list(program_names.words(thing))
+    assert list(program_names.words(spectrum_table.covered_widths))
 
 
 def test_names_tell_apart_what_differs() -> None:
     function = spectrum_table.covered_widths
     options = function, 1, 1.0, True, "1", b"1", None, (1,), [1], {"a": 1}, np.float32(1), np.ones(1)
-    assert len({tuple(stored_jit._words(thing)) for thing in options}) == len(options)
+    assert len({tuple(program_names.words(thing)) for thing in options}) == len(options)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a program", None])
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_written_again(store: Path, content: bytes | None) -> 
 def test_another_source_is_another_folder_and_old_ones_go(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     TABULATE(*arguments(), n_grid=16)
     (old,) = store.iterdir()
-    monkeypatch.setattr(stored_jit, "_source", lambda: "changed")
+    monkeypatch.setattr(stored_jit, "source_digest", lambda: "changed")
     stored_jit.close_store()
     stored_jit.open_store(store)
     TABULATE(*arguments(), n_grid=16)
@@ -154,3 +154,34 @@ def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
         assert np.all(np.isfinite(TABULATE(*arguments(), n_grid=16)))
     finally:
         stored_jit.close_store()
+
+
+def test_what_a_process_used_first_is_loaded_ahead_by_the_next(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored_jit.close_store()
+    stored_jit.open_store(store)
+    monkeypatch.setattr(stored_jit, "FIRST", 2)
+    right = np.asarray(TABULATE(*arguments(), n_grid=16))
+    TABULATE(*arguments(), n_grid=18)
+    stored_jit.close_store()
+    monkeypatch.setattr(stored_jit, "FIRST", 0)
+    stored_jit.open_store(store)
+    opened = stored_jit._store
+    assert opened is not None
+    opened.fetch()
+    assert len(opened.coming) == 2
+    monkeypatch.setattr(stored_jit, "_read", no_tracing)
+    monkeypatch.setattr(TABULATE, "function", no_tracing)
+    np.testing.assert_array_equal(np.asarray(TABULATE(*arguments(), n_grid=16)), right)
+    assert len(opened.coming) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '[["no such program", {}]]', '[["a", {"no_such_option": 1}]]'])
+def test_a_damaged_list_of_programs_stops_nothing(store: Path, content: str) -> None:
+    right = np.asarray(TABULATE(*arguments(), n_grid=16))
+    (folder,) = store.iterdir()
+    (folder / "first.json").write_text(content)
+    stored_jit.close_store()
+    stored_jit.open_store(store)
+    assert stored_jit._store is not None
+    stored_jit._store.fetch()
+    np.testing.assert_array_equal(np.asarray(TABULATE(*arguments(), n_grid=16)), right)
