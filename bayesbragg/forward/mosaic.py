@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.scipy.special import erf, erfinv
+from jax.lax import erf, erf_inv
 
 from bayesbragg.forward.options import Spread
 from bayesbragg.forward.parameters import MosaicParameters
@@ -27,7 +27,7 @@ class MosaicSamples:
 
     Attributes:
         axes: unit rotation axes, ``(n_pairs, 3)``; each is used with + and - its angle.
-        cdf: numbers p in [0, 1) that fix the angles, theta = eta sqrt(2) erfinv(p), ``(n_pairs,)``.
+        cdf: numbers p in [0, 1) that fix the angles, theta = eta sqrt(2) erf_inv(p), ``(n_pairs,)``.
         cell_directions: rows are unit vectors along a, b, c of the starting crystal, ``(3, 3)`` (anisotropic only).
     """
 
@@ -115,7 +115,7 @@ def mosaic_rotations(samples: MosaicSamples, mosaic: MosaicParameters, spread: S
             # A width of zero, where a spread that was just freed starts, would make T infinite.
             T = S @ jnp.diag(1.0 / jnp.maximum(eta_deg, 1e-9) ** 2) @ jnp.linalg.inv(S)
             width = jnp.abs(jnp.einsum("ji,ik,jk->j", samples.axes, T, samples.axes)) ** -0.5
-        angle = width * jnp.sqrt(2.0) * erfinv(samples.cdf) * (jnp.pi / 180.0)
+        angle = width * jnp.sqrt(2.0) * erf_inv(samples.cdf) * (jnp.pi / 180.0)
     both = jnp.stack([axis_rotation(axes, angle), axis_rotation(axes, -angle)], axis=1)
     return both.reshape(-1, 3, 3)
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax.scipy.special import gammaln
+from jax.lax import lgamma
 
 __all__ = [
     "LikelihoodName",
@@ -68,7 +68,7 @@ def poisson(counts: Array, mu: Array, variance: Array) -> Array:
     del variance
     mu = jnp.maximum(mu, _TINY_MU)
     n = jnp.maximum(counts, 0.0)
-    return n * jnp.log(mu) - mu - gammaln(n + 1.0)
+    return n * jnp.log(mu) - mu - lgamma(n + 1.0)
 
 
 def shifted_poisson(counts: Array, mu: Array, variance: Array) -> Array:
@@ -93,7 +93,7 @@ def poisson_gaussian(counts: Array, mu: Array, variance: Array, *, half_window: 
     valid = n >= 0
     n = jnp.where(valid, n, 0.0)
     spread = jnp.broadcast_to(jnp.asarray(variance), jnp.shape(centre))[..., None]
-    terms = n * jnp.log(mu)[..., None] - gammaln(n + 1.0) - 0.5 * (jnp.asarray(counts)[..., None] - n) ** 2 / spread
+    terms = n * jnp.log(mu)[..., None] - lgamma(n + 1.0) - 0.5 * (jnp.asarray(counts)[..., None] - n) ** 2 / spread
     terms = jnp.where(valid, terms, -jnp.inf)
     return jax.nn.logsumexp(terms, axis=-1) - mu - 0.5 * jnp.log(2.0 * jnp.pi * variance)
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bayesbragg.forward.mosaic import block_matrix
 from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.stored_jit import stored_jit
 from bayesbragg.priors.cell import CellConstraint
 from bayesbragg.priors.parameter import Kind, Parameter, coordinate, log_restraint, physical_value
 
@@ -211,12 +212,12 @@ def _physical(sites: tuple[Site, ...]) -> tuple[Site, ...]:
     return tuple(replace(site, kind="normal") for site in sites)
 
 
-@jax.jit
+@stored_jit()
 def _coordinates(layout: Layout, values: Array) -> Array:
     return layout._by_kind(coordinate, values)
 
 
-@jax.jit
+@stored_jit()
 def _values_and_slope(layout: Layout, x: Array) -> tuple[Array, Array]:
     values, slope = jax.jvp(layout.values, (x,), (jnp.ones_like(x),))
     return values, slope
