@@ -9,7 +9,7 @@ and information gives the errors of its fit in its own error bars, without a fit
 intensities; ``true_F`` and ``true_F_gain`` with the amplitudes that made the images; ``linear``, as the last but
 without the variance's share of the Gaussian score, which is what weighted least squares with known weights would do.
 ``--photons`` keeps boxes with an expectation between two numbers; ``joint`` is the square of a shot's error in all
-parameters together, 8 on average if all is right (9 with ``--photons``, where the scale of the fit is not its best).
+parameters but the scale together, whatever the scale is: 8 on average if all is right.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def step(shot: dict[str, Any], belief: str, photons: tuple[float, float]) -> tup
     S, F, names = S[keep], F[np.ix_(keep, keep)], list(shot["names"][keep])
     C = np.linalg.inv(F)
     pulls = C @ S / np.sqrt(np.diag(C))
-    return np.array([pulls[names.index(name)] for name in NAMES]), float(S @ C @ S)
+    at = [names.index(name) for name in NAMES]
+    errors = (C @ S)[at]
+    return pulls[at], float(errors @ np.linalg.solve(C[np.ix_(at, at)], errors))
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def write_row(row: Mapping[str, Any], folder: str | os.PathLike[str], name: str)
     """Write the row of one finished shot as ``folder/pandas/name.parquet``, atomically."""
     path = row_path(folder, name)
     buffer = io.BytesIO()
-    cells = {key: pa.array(uniform(key, [plain_cell(value)]), from_pandas=True) for key, value in row.items()}
+    cells = {key: pa.array(uniform(key, [plain_cell(value)])) for key, value in row.items()}
     pq.write_table(pa.table(cells), buffer)
     write_bytes(path, buffer.getvalue())
     return path

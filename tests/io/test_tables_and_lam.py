@@ -69,6 +69,18 @@ def test_table_is_rebuilt_from_rows(tmp_path: Path, caplog: Any) -> None:
         rebuild_table(tmp_path / "empty")
 
 
+def test_what_a_row_lacks_keeps_its_kind(tmp_path: Path) -> None:
+    cells = {"number": np.nan, "text": None, "list": [np.nan, 1.0], "mixed": [1, "a"], "path": Path("a"), "flag": True}
+    found = read_table(write_row(cells, tmp_path, "shot"))
+    assert found["number"].dtype == np.float64
+    assert np.isnan(found["number"][0])
+    assert found["text"][0] is None
+    np.testing.assert_array_equal(found["list"][0], [np.nan, 1.0])
+    assert found["mixed"][0] == '[1, "a"]'
+    assert found["path"][0] == "a"
+    assert found["flag"][0] is True or found["flag"][0] == np.True_
+
+
 def test_folders_and_patterns(tmp_path: Path) -> None:
     write_table(pd.DataFrame([row(0)]), tmp_path / "run1")
     write_table(pd.DataFrame([row(1), row(2) | {"extra": 1.0}]), tmp_path / "run2" / "hopper_process_summary.pkl")
