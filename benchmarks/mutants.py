@@ -167,6 +167,8 @@ def killed(mutant: Mutant, tests: list[str], limit: float, programs: Path) -> tu
         environment = os.environ | {
             "PYTHONPATH": folder, "XDG_CACHE_HOME": folder, "JAX_COMPILATION_CACHE_DIR": str(programs),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05", "PYTHONDONTWRITEBYTECODE": "1",
+            # Most of a test is compilation, and what is tested does not depend on the compiler's optimizations.
+            "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
         }  # fmt: skip
         command = [
             str(Path(sys.executable).with_name("pytest")),

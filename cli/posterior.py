@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     from bayesbragg.pipeline.device import choose_device, remember_programs
 
     choose_device(earlier.parameters.device)
-    remember_programs()
+    remember_programs(purpose="posterior")
     set_up_logging(folder, quiet=arguments.quiet, verbose=arguments.verbose)
     compare_inputs(earlier.record)
     columns: dict[str, list[dict[str, Any]]] = {}

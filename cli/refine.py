@@ -85,7 +85,7 @@ def refine(
     shots = _shots(parameters, paths)
     folder = Path(parameters.outdir or _output_dir(parameters) or DEFAULT_FOLDER)
     device = choose_device(parameters.device, local_rank(ranks))
-    remember_programs()
+    remember_programs(purpose="refine")
     geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
     check_inputs(settings, reference_geometry=geometry, reference_beam=beam)
     starts, starts_from = _starts(parameters)

@@ -89,7 +89,7 @@ def process(parameters: ResolvedParameters, paths: list[Path], *, resume: bool, 
     if any(task.files is None for task in tasks) and settings.do_index:
         settings.lattice.crystal()
     device = choose_device(parameters.device, local_rank(ranks))
-    remember_programs()
+    remember_programs(purpose="stills-process")
     geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
     if settings.do_refine and settings.do_index:
         check_inputs(settings.refine, reference_geometry=geometry, reference_beam=beam)

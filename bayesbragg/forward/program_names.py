@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["Unnamed", "digest", "source_digest", "versions", "words"]
+__all__ = ["Unnamed", "digest", "platform", "source_digest", "versions", "words"]
 
 _ROOMS = ("model", "forward", "priors", "inference")
 """What programs are traced from."""
@@ -48,8 +48,18 @@ def source_digest() -> str:
     return total.hexdigest()
 
 
+def platform() -> str:
+    """What programs run on by default, in the words of `jax.export`: cpu, cuda, rocm."""
+    device = jax.config.jax_default_device or jax.devices()[0]  # type: ignore[attr-defined]
+    if isinstance(device, str):
+        return device
+    if device.platform == "gpu":
+        return "rocm" if "rocm" in device.client.platform_version.lower() else "cuda"
+    return str(device.platform)
+
+
 def versions() -> Iterator[str]:
-    yield from (sys.version, jax.__version__, *map(version, ("jaxlib", "numpy", "numpyro")), jax.default_backend())
+    yield from (sys.version, jax.__version__, *map(version, ("jaxlib", "numpy", "numpyro")), platform())
 
 
 def words(thing: Any) -> Iterator[str]:

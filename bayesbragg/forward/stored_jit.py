@@ -30,15 +30,16 @@ import jax
 import numpy as np
 from jax import export
 
-from bayesbragg.forward.program_names import Unnamed, digest, source_digest, versions, words
+from bayesbragg.forward.program_names import Unnamed, digest, platform, source_digest, versions, words
 
 __all__ = ["close_store", "forget_stored", "open_store", "stored_jit"]
 
 _LOG = logging.getLogger(__name__)
 _UNUSED_DAYS = 30.0
+_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
+"""What the text of a program depends on besides."""
 FIRST = 12
 """Programs that are loaded ahead; 0 for none."""
-_FIRST_NAME = "first.json"
 
 
 class _Store:
@@ -46,10 +47,12 @@ class _Store:
 
     Args:
         folder: of all sources and versions.
+        purpose: of this process; those of one purpose use the same programs first.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, purpose: str = "") -> None:
         self.folder = folder
+        self.first_name = f"first-{purpose}.json"
         self.loaded: dict[Any, Callable[..., Any] | None] = {}
         self.used: list[tuple[str, dict[str, Any]]] = []
         self.coming: dict[str, Future[Any]] = {}
@@ -82,14 +85,14 @@ class _Store:
             return
         self.used.append((name, options))
         if len(self.used) == FIRST:
-            _write(self.here / _FIRST_NAME, json.dumps(self.used).encode())
+            _write(self.here / self.first_name, json.dumps(self.used).encode())
 
     def fetch(self) -> None:
         """Load what an earlier process used first, while this one still reads its input."""
-        if self.here is None or not (self.here / _FIRST_NAME).is_file():
+        if self.here is None or not (self.here / self.first_name).is_file():
             return
         try:
-            rows = json.loads((self.here / _FIRST_NAME).read_bytes())
+            rows = json.loads((self.here / self.first_name).read_bytes())
             self.coming = {str(name): Future() for name, _ in rows}
             futures = dict(self.coming)
         except (OSError, ValueError, TypeError):
@@ -134,11 +137,14 @@ class _Store:
 _store: _Store | None = None
 
 
-def open_store(folder: Path) -> None:
-    """Look for programs in a folder, and leave new ones there, from now on."""
+def open_store(folder: Path, purpose: str = "") -> None:
+    """Look for programs in a folder, and leave new ones there, from now on.
+
+    The device must have been chosen by then. What the last process of this ``purpose`` used first is loaded at once.
+    """
     global _store
     if _store is None or _store.folder != folder:
-        _store = _Store(folder)
+        _store = _Store(folder, purpose)
         if FIRST:
             threading.Thread(target=_store.fetch, name="programs").start()
 
@@ -153,6 +159,7 @@ def forget_stored() -> None:
     """Drop the programs held in memory; those in the folder stay."""
     if _store is not None:
         _store.loaded.clear()
+        _store.coming.clear()
 
 
 class _StoredJit:
@@ -185,7 +192,7 @@ class _StoredJit:
         leaves, structure = jax.tree.flatten(given)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return self.jitted(*args, **kwargs)
-        kinds = (tuple(map(_kind, leaves)), bool(jax.config.jax_enable_x64))  # type: ignore[attr-defined]
+        kinds = (tuple(map(_kind, leaves)), *(getattr(jax.config, name) for name in _SETTINGS))
         key = (self, tuple(static.values()), structure, kinds)
         if key not in store.loaded:
             store.loaded[key] = store.program(self, static, structure, leaves, kinds)
@@ -241,7 +248,7 @@ def _traced(function: _StoredJit, static: Mapping[str, Any], structure: Any, lea
 
     flat.__name__ = function.__name__
     try:
-        found = export.export(jax.jit(flat))(*leaves)
+        found = export.export(jax.jit(flat), platforms=[platform()])(*leaves)
         _write(path, found.serialize())
     except Exception as error:  # an error of the function itself comes again the ordinary way
         _LOG.debug("%s: not stored: %s", function.__name__, error)

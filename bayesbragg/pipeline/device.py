@@ -43,8 +43,14 @@ def choose_device(name: str, number: int = 0) -> str:
     return f"{device.device_kind} ({device.platform}), jax {jax.__version__}"
 
 
-def remember_programs(folder: Path | None = None) -> Path:
-    """Keep compiled programs between runs; by default in the user's cache folder. Results do not depend on it."""
+def remember_programs(folder: Path | None = None, purpose: str = "") -> Path:
+    """Keep programs between runs; by default in the user's cache folder. Results do not depend on it.
+
+    To be called once the device is chosen.
+
+    Args:
+        purpose: such as the name of the command; what it used first last time is loaded at once.
+    """
     if folder is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(base) / "bayesbragg" / "programs"
@@ -55,7 +61,7 @@ def remember_programs(folder: Path | None = None) -> Path:
     }
     for key, value in settings.items():
         jax.config.update(key, value)  # type: ignore[no-untyped-call]
-    open_store(folder / "ready")
+    open_store(folder / "ready", purpose)
     return folder
 
 

@@ -77,7 +77,7 @@ def refine_geometry(
         InputError: in every process, if a shot of any of them cannot be used.
     """
     choose_device(job.device)
-    remember_programs()
+    remember_programs(purpose="geometry-refine")
     settings, places = job.settings, list(range(comm.rank, len(job.rows), comm.size))
     terms, spots = [], []
     message = ""

@@ -84,7 +84,7 @@ def run_shots(job: Job, shots: Sequence[ShotFiles], n_processes: int = 1) -> Gen
 def prepare_worker(job: Job) -> Callable[[ShotFiles], Iterator[Outcome]]:
     """What a worker process does first, and the function that refines the stills of a pair of files."""
     choose_device(job.device)
-    remember_programs()
+    remember_programs(purpose="refine")
     return partial(_refine_files, job)
 
 

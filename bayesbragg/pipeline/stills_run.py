@@ -132,7 +132,7 @@ def run_stills(
 def prepare_worker(job: StillsJob) -> Callable[[StillTask], Iterator[dict[str, Any]]]:
     """What a worker process does first, and the function that processes a task."""
     choose_device(job.device)
-    remember_programs()
+    remember_programs(purpose="stills-process")
     return partial(_do, job)
 
 

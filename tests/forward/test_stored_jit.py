@@ -179,7 +179,7 @@ def test_what_a_process_used_first_is_loaded_ahead_by_the_next(store: Path, monk
 def test_a_damaged_list_of_programs_stops_nothing(store: Path, content: str) -> None:
     right = np.asarray(TABULATE(*arguments(), n_grid=16))
     (folder,) = store.iterdir()
-    (folder / "first.json").write_text(content)
+    (folder / "first-.json").write_text(content)
     stored_jit.close_store()
     stored_jit.open_store(store)
     assert stored_jit._store is not None
