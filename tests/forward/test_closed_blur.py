@@ -12,7 +12,7 @@ from forward.closed_cases import small_scene
 
 from bayesbragg.forward import Parameters, Scene, expected_photons
 from bayesbragg.forward.approximation import approximation_error
-from bayesbragg.forward.beam_spread import BeamSpread, beam_axes
+from bayesbragg.forward.beam_spread import BeamSpread, beam_axes, blur_covariance
 from bayesbragg.forward.candidates import closed_holds, prepare_closed
 from bayesbragg.forward.closed import closed_photons
 
@@ -194,3 +194,19 @@ def _bright_pixels(
             reference.append(parameters.scale.G[0] * np.prod(blocks) ** 2 * light * omega)
             mine.append(ours[box, pixel])
     return np.array(reference), np.array(mine)
+
+
+def test_blur_follows_the_corrected_wavelengths() -> None:
+    """An offset and a factor of the wavelengths blur as channels that are there do."""
+    parameters, scene, options = small_scene(bandwidth=0.01, n_boxes=4)
+    beam = BeamSpread(np.array([2e-4, 4e-4]), np.array([3e-5, 2e-5]))
+    reflexes = prepare_closed(parameters, scene, options).reflexes
+    offset, scale = 0.02, 1.03
+    corrected = replace(parameters, spectrum=replace(parameters.spectrum, offset_A=offset, scale=scale))
+    moved = replace(
+        scene, channels=replace(scene.channels, wavelengths_A=offset + scale * scene.channels.wavelengths_A)
+    )
+    ours = np.asarray(blur_covariance(corrected, scene, reflexes, beam, 0.05))
+    theirs = np.asarray(blur_covariance(parameters, moved, reflexes, beam, 0.05))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert np.max(np.abs(ours / np.asarray(blur_covariance(parameters, scene, reflexes, beam, 0.05)) - 1)) > 0.05
