@@ -72,6 +72,7 @@ def places(path: Path) -> Iterator[Mutant]:
         starts.append(starts[-1] + len(row))
     tree = ast.parse(text)
     skipped: set[int] = set()
+    indices: set[int] = set()
     for node in ast.walk(tree):
         hidden: list[ast.AST | None] = []
         if isinstance(node, ast.FunctionDef):
@@ -79,6 +80,10 @@ def places(path: Path) -> Iterator[Mutant]:
             hidden += [*node.decorator_list, node.returns, *arguments]
         elif isinstance(node, ast.AnnAssign):
             hidden.append(node.annotation)
+        elif isinstance(node, ast.keyword) and node.arg == "axis":
+            hidden.append(node.value)  # the last axis is the second one of most arrays
+        elif isinstance(node, ast.Subscript):
+            indices |= {id(inner) for inner in ast.walk(node.slice) if isinstance(inner, ast.Constant)}
         elif isinstance(node, (ast.Raise, ast.JoinedStr, ast.ClassDef)):
             hidden += [node] if not isinstance(node, ast.ClassDef) else list(node.decorator_list)
         for part in hidden:
@@ -113,7 +118,9 @@ def places(path: Path) -> Iterator[Mutant]:
             yield Mutant(path, node.lineno, at(node), at(node) + 1, "-", "+")
         elif isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float)):
             old = text[at(node) : at(node, end=True)]
-            new = str(not node.value) if isinstance(node.value, bool) else f"({old} + 1)"
+            # An index one too large is brought back to the last one by JAX.
+            down = id(node) in indices and node.value > 0
+            new = str(not node.value) if isinstance(node.value, bool) else f"({old} {'-' if down else '+'} 1)"
             yield Mutant(path, node.lineno, at(node), at(node, end=True), old, new)
         elif isinstance(node, ast.Attribute) and node.attr in NAMES:
             stop = at(node, end=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesbragg.forward.spectrum_table import LARGEST, POINTS, build_table, covered_widths
+from bayesbragg.forward.spectrum_table import LARGEST, POINTS, build_table, covered_widths, row_tables, through_table
 
 WAVELENGTHS = np.linspace(1.30, 1.33, 40)
 STRENGTH = np.exp(-(((WAVELENGTHS - 1.312) / 0.006) ** 2)) * (1.0 + 0.5 * np.sin(3e3 * WAVELENGTHS))
@@ -71,3 +74,37 @@ def test_channels_without_photons_take_no_room() -> None:
     assert table is not None
     np.testing.assert_allclose(padded.values, table.values, rtol=1e-12)
     np.testing.assert_array_equal(padded.first, table.first)
+
+
+def test_looked_up_values_and_slopes_are_those_of_the_sum() -> None:
+    """Between grid points and levels: values to 1e-6 of the peak, slopes to 1e-4 of the steepest."""
+    table = build_table(WAVELENGTHS, STRENGTH, NARROWEST, WIDEST)
+    assert table is not None
+    k, weight = 1.0 / WAVELENGTHS - table.middle, STRENGTH / STRENGTH.max()
+    tau = 2.0 * np.log(np.array([5.3e-4, 9e-4, 2.2e-3]))
+    x = np.tile(np.linspace(k.min() - 2e-3, k.max() + 2e-3, 301), (3, 1))
+    miss = np.full_like(x, 0.3)
+    zero, tables = np.zeros_like(x), tuple(np.asarray(a) for a in row_tables(table, jnp.asarray(tau)))
+
+    def summed(x: np.ndarray, tau: np.ndarray) -> np.ndarray:
+        width = np.exp(0.5 * tau)[:, None] * (1.0 + x / table.middle)
+        return np.asarray(np.exp(log_sum(x, width, k, weight) - 0.3))
+
+    def looked_up(miss: Any, x: Any, tau: Any) -> Any:
+        return through_table(miss, x, tau, jnp.asarray(zero), tuple(jnp.asarray(a) for a in tables))
+
+    given = (jnp.asarray(miss), jnp.asarray(x), jnp.asarray(tau))
+    peak = summed(x, tau).max()
+    np.testing.assert_allclose(looked_up(*given), summed(x, tau), atol=1e-6 * peak)
+    h = 1e-7
+    for number, (step, reference) in enumerate(
+        (
+            (np.ones_like(x), -summed(x, tau)),
+            (np.ones_like(x), (summed(x + h, tau) - summed(x - h, tau)) / (2 * h)),
+            (np.ones_like(tau), (summed(x, tau + 1e-4) - summed(x, tau - 1e-4)) / 2e-4),
+        )
+    ):
+        tangents = [np.zeros_like(a) for a in (miss, x, tau)]
+        tangents[number] = step
+        _, ours = jax.jvp(looked_up, given, tuple(jnp.asarray(a) for a in tangents))
+        np.testing.assert_allclose(ours, reference, atol=(1e-6, 1e-4, 1e-3)[number] * np.abs(reference).max())
