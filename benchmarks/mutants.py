@@ -132,9 +132,9 @@ def places(path: Path) -> Iterator[Mutant]:
 class Tests:
     """Which tests reach which lines, and how long they take."""
 
-    def __init__(self, coverage: Path, report: Path) -> None:
+    def __init__(self, coverage: Path, reports: list[Path]) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        for case in ET.parse(report).iter("testcase"):
+        for case in (case for report in reports for case in ET.parse(report).iter("testcase")):
             module, _, group = case.attrib["classname"].partition(".Test")
             place = f"{module.replace('.', '/')}.py" + (f"::Test{group}" if group else "")
             name = f"{place}::{case.attrib['name']}"
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rooms", default="forward,priors")
     parser.add_argument("--coverage", type=Path, default=ROOT / ".coverage")
-    parser.add_argument("--report", type=Path, default=ROOT / "tests.xml")
+    parser.add_argument("--report", type=Path, nargs="+", default=[ROOT / "tests.xml"])
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests for a mutant")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds for a mutant")
     parser.add_argument("--write", action="store_true")
