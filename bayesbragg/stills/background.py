@@ -147,7 +147,7 @@ def _starting_planes(
     safe = np.maximum(number, 1.0)
     mean = ((mask * counts) @ blocks) / safe
     centre = np.stack([(mask @ (blocks * design[:, i : i + 1])) / safe for i in range(3)], axis=2)
-    extra = ((mask * variance) @ blocks) / safe
+    extra = (np.where(free, variance, 0.0) @ blocks) / safe
     good = number >= 4
     level = np.nanmedian(np.where(good | ~good.any(axis=1, keepdims=True), mean, np.nan), axis=1)
     tilt = np.stack([np.zeros_like(level), np.zeros_like(level), level], axis=1)

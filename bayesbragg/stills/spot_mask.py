@@ -180,7 +180,7 @@ def footprints(shifted: FloatArray, expected: FloatArray, free: BoolArray, z: Fl
     """
     # Single precision is twice as fast, and a tail probability needs no more.
     level, shifted, expected = (a.astype(np.float32) for a in (z[:, None, None], shifted, expected))
-    data, model = free * shifted, free * expected
+    data, model = (np.where(free, image, np.float32(0.0)) for image in (shifted, expected))
     data3, model3 = box_sum(data, 1), box_sum(model, 1)
     seed = free & brighter(data, model, level)
     seed |= brighter(data3, model3, level) & (model3 > 0)
