@@ -8,7 +8,9 @@ becomes o + M p. DIALS normalises the axes at every level, and so does this modu
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy.typing as npt
 
 from bayesbragg.model.detector import Detector
 
-__all__ = ["detector_from_document", "detector_to_document"]
+__all__ = ["detector_from_document", "detector_text", "detector_to_document"]
 
 FloatArray = npt.NDArray[np.float64]
 Frame = tuple[FloatArray, FloatArray]
@@ -98,24 +100,29 @@ def _sensor(panel: Mapping[str, Any], key: str) -> float:
     return float(strategy.get(_PARALLAX[key], panel.get(key, 0.0)))
 
 
-_last: Detector | None = None
-"""The detector that was read last: the files of a run tell the same one again and again."""
-
-
 def detector_from_document(document: Any) -> Detector:
     """The detector of a JSON object (or bare list of panels), with panel vectors in the laboratory frame.
 
-    Lists that tell the same detector one after the other share it.
+    Lists that tell the same detector one after the other, as those of a run do, share it.
 
     Raises:
         KeyError, TypeError, ValueError: the object is not a detector.
     """
-    global _last
     if isinstance(document, list):
         document = {"panels": document}
-    if _last is None or _last.document != document:
-        _last = _built(document)
-    return _last
+    return _from_text(json.dumps(document))
+
+
+@lru_cache(maxsize=2)
+def _from_text(text: str) -> Detector:
+    """By its text, so that the detector has a document of its own, which nobody else changes."""
+    return _built(json.loads(text))
+
+
+@lru_cache(maxsize=2)
+def detector_text(detector: Detector) -> str:
+    """JSON of a detector, indented by two: long, and the same for all shots of a run."""
+    return json.dumps(detector_to_document(detector), indent=2)
 
 
 def _built(document: Mapping[str, Any]) -> Detector:

@@ -13,13 +13,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from bayesbragg.io.detectors import detector_from_document, detector_to_document
+from bayesbragg.io.detectors import detector_from_document, detector_text
 from bayesbragg.io.files import read_bytes, write_bytes
 from bayesbragg.io.imagesets import imageset_to_document, read_image_reference
 from bayesbragg.io.symmetry import space_group_from_hall
@@ -225,7 +224,7 @@ def write_experiments(experiments: Sequence[Experiment], path: str | os.PathLike
         document.pop(LIST_KEY, None)
         entry: dict[str, Any] = {"__id__": "Experiment", "identifier": e.identifier}
         entry["beam"] = place("beam", id(e.beam), lambda b=e.beam: _beam_to_document(b))
-        entry["detector"] = place("detector", e.detector, lambda d=e.detector: _detector_text(d))
+        entry["detector"] = place("detector", e.detector, lambda d=e.detector: detector_text(d))
         if e.crystal is not None:
             entry["crystal"] = place("crystal", id(e.crystal), lambda c=e.crystal: _crystal_to_document(c))
         if e.image is not None:
@@ -240,19 +239,12 @@ def write_experiments(experiments: Sequence[Experiment], path: str | os.PathLike
     write_bytes(path, (_json_with_texts(document) + "\n").encode())
 
 
-@lru_cache(maxsize=2)
-def _detector_text(detector: Detector) -> str:
-    """JSON of a detector: long, and the same for all shots of a run."""
-    return json.dumps(detector_to_document(detector), indent=2).replace("\n", "\n" + 4 * " ")
-
-
 def _json_with_texts(document: dict[str, Any]) -> str:
     """JSON of a list whose detectors are texts already."""
     texts = document["detector"]
-    marks = [f"@detector {i}@" for i in range(len(texts))]
-    result = json.dumps({**document, "detector": marks}, indent=2)
-    for mark, text in zip(marks, texts, strict=True):
-        result = result.replace(json.dumps(mark), text, 1)
+    result = json.dumps({**document, "detector": [f"@detector {i}@" for i in range(len(texts))]}, indent=2)
+    for i, text in enumerate(texts):
+        result = result.replace(f'"@detector {i}@"', text.replace("\n", "\n" + 4 * " "), 1)
     return result
 
 

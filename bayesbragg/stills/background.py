@@ -114,7 +114,7 @@ def solve_planes(
         [design[:, i] * design[:, j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], axis=1
     )
     floor = floor_of_planes(counts, used)
-    mask = used.astype(float)
+    mask, data = used.astype(float), np.where(used, counts, 0.0)
     tilt = start
     for _ in range(iterations):
         weight = tilt @ design.T
@@ -122,7 +122,7 @@ def solve_planes(
         weight += variance
         np.divide(mask, weight, out=weight)
         normal = (weight @ products)[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
-        weight *= counts
+        weight *= data
         new = _solve(normal, weight @ design)
         change = np.max(np.abs(new - tilt) / (np.abs(new[:, 2:]) + floor[:, None]))
         tilt = new
