@@ -73,7 +73,7 @@ def main() -> None:
     before = os.getloadavg()[0]
     rows = [row for run in RUNS for row in rows_of(run, numbers)]
     worst, evaluations = max(r[1] for r in rows), np.array([r[2] for r in rows])
-    compiled = lm_search._cache_size() + start_values._cache_size()
+    compiled = lm_search.n_programs() + start_values.n_programs()
     text = [
         f"# Second-order fits of the tutorial's shots ({os.cpu_count()} cores, float64; load {before:.1f} before, "
         f"{os.getloadavg()[0]:.1f} after)",

@@ -181,6 +181,12 @@ class _StoredJit:
         """The function under `jax.jit`."""
         return jax.jit(self.function, static_argnames=self.static_argnames, compiler_options=self.options() or None)
 
+    def n_programs(self) -> int:
+        """How many programs of this function are in memory."""
+        loaded = _store.loaded if _store is not None else {}
+        stored = sum(key[0] is self and program is not None for key, program in loaded.items())
+        return stored + int(self.jitted._cache_size())
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         store = _store
         if store is None:

@@ -68,6 +68,7 @@ def test_other_shapes_types_and_static_arguments_are_other_programs(store: Path)
     assert len(files(store)) == 4
     TABULATE(*arguments(), n_grid=16)
     assert len(files(store)) == 4
+    assert TABULATE.n_programs() - TABULATE.jitted._cache_size() == 4
 
 
 def test_a_fit_traces_nothing_the_second_time_and_ends_at_the_same_bits(
