@@ -138,12 +138,13 @@ def _gauss_nodes(x: FloatArray, w: FloatArray, n: int) -> tuple[FloatArray, Floa
     middle, half = 0.5 * (x[0] + x[-1]), 0.5 * (x[-1] - x[0])
     t = (x - middle) / half
     v = w / total
+    # At i = 0 the previous polynomial is nought, whatever stands before it.
     diagonal, off = np.zeros(n), np.zeros(n - 1)
     previous, current = np.zeros_like(t), np.ones_like(t)
     for i in range(n):
         diagonal[i] = np.sum(v * t * current**2)
         if i + 1 < n:
-            following = (t - diagonal[i]) * current - (off[i - 1] if i else 0.0) * previous
+            following = (t - diagonal[i]) * current - off[i - 1] * previous
             off[i] = np.sqrt(np.sum(v * following**2))
             if off[i] < 1e-9:
                 # Fewer distinct channels than nodes: the shorter rule is exact already.

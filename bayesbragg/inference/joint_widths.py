@@ -33,7 +33,6 @@ __all__ = ["WidthOptions", "fit_with_widths", "learn_widths", "log_evidence", "s
 FloatArray = npt.NDArray[np.float64]
 KINDS = ((0,), (1, 2), (3, 4), (5,))
 """Motions whose widths share a factor, as places in the six: orthogonal rotation; tilts; shifts x and y; shift z."""
-KIND_NAMES = ("rotation in the plane", "tilts", "shifts in the plane", "shift along z")
 ROUGH = 1.0
 """Predicted decrease of the target at which the fits before the last one stop."""
 

@@ -54,7 +54,6 @@ class Search:
         trace: target at the start and after each accepted step.
         evaluations: of the forward model, values, gradients and Jacobians counted alike.
         iterations: accepted steps.
-        broken: evaluations that gave no finite number.
         information: of the physical values at the best point, where the search has it.
     """
 
@@ -64,7 +63,6 @@ class Search:
     trace: list[float] = field(default_factory=list)
     evaluations: int = 0
     iterations: int = 0
-    broken: int = 0
     information: FloatArray | None = None
 
     def evaluate(self, x: FloatArray) -> tuple[float, FloatArray]:
@@ -72,7 +70,6 @@ class Search:
         self.evaluations += 1
         if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
             # A finite wall that a line search backs away from.
-            self.broken += 1
             return self.target + 1e6 * (1.0 + abs(self.target)), np.zeros_like(x)
         if value < self.target:
             self.x, self.target, self.information = x.copy(), value, None

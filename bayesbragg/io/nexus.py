@@ -29,7 +29,6 @@ from bayesbragg.model.experiment import Experiment, ImageReference
 __all__ = ["NexusReader"]
 
 WHAT = "NeXus image file (NXmx)"
-ABSENT = "which is not there; copy that file beside this one"
 BAD_PIXEL = 0xFFFF
 """Bits of ``pixel_mask`` that make a pixel unusable; the upper ones only describe it."""
 

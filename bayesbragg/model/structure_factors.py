@@ -65,9 +65,7 @@ class StructureFactors:
         """Values at the indices ``(..., 3)``; see the class for indices that are not listed."""
         h = np.asarray(hkl, dtype=np.int64)
         inside = self.inside(h)
-        keys = np.where(inside, self._key(h), -1)
-        position = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        found = inside & (self._keys[position] == keys)
+        position, found = self._places(h, inside)
         result = np.where(found, self.F[self._order[position]], 0)
         result = np.where(inside, result, self.default_F)
         result = np.where(np.all(h == 0, axis=-1), 0, result)
@@ -76,7 +74,12 @@ class StructureFactors:
     def contains(self, hkl: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Which indices are listed, ``(...)``."""
         h = np.asarray(hkl, dtype=np.int64)
-        inside = self.inside(h)
+        return self._places(h, self.inside(h))[1]
+
+    def _places(
+        self, h: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Where indices stand in the sorted list, and which of them do."""
         keys = np.where(inside, self._key(h), -1)
         position = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.asarray(inside & (self._keys[position] == keys))
+        return position, np.asarray(inside & (self._keys[position] == keys))

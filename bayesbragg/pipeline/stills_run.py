@@ -30,8 +30,6 @@ __all__ = ["StillTask", "StillsJob", "image_tasks", "indexed_tasks", "run_stills
 
 log = logging.getLogger(__name__)
 
-FAILURES = (StillStatus.BAD_INPUT, StillStatus.ERROR)
-
 
 @dataclass(frozen=True)
 class StillTask:

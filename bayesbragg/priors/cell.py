@@ -102,10 +102,6 @@ class CellConstraint:
         """Names of the free numbers, such as ``ucell_a``."""
         return tuple(_NAMES[i] for i in self.positions)
 
-    @property
-    def n_free(self) -> int:
-        return len(self.positions)
-
     def is_angle(self, name: str) -> bool:
         """Whether a free number is an angle (radian) rather than a length (angstrom)."""
         return _NAMES.index(name) >= 3

@@ -38,7 +38,7 @@ class SpotList:
         counts: sum of the strong pixels, ``(n,)``.
         peak: brightest pixel's middle, fast and slow, ``(n, 2)``.
         bbox: fast and slow bounds, half open, ``(n, 4)``.
-        pixel_spot, pixel_fast, pixel_slow, pixel_value: the strong pixels, ``(n_pixels,)``, in the order of spots.
+        pixel_fast, pixel_slow, pixel_value: the strong pixels, ``(n_pixels,)``, in the order of spots.
     """
 
     panel: IntArray
@@ -48,7 +48,6 @@ class SpotList:
     counts: FloatArray
     peak: FloatArray
     bbox: IntArray
-    pixel_spot: IntArray
     pixel_fast: IntArray
     pixel_slow: IntArray
     pixel_value: FloatArray
@@ -97,7 +96,6 @@ def spot_list(values: FloatArray, strong: npt.NDArray[np.bool_], panels: IntArra
         counts,
         peak,
         bbox,
-        spot,
         fast,
         slow,
         value,
