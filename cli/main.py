@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fits run on {choose_device('auto')}")
         return 0
     if name not in COMMANDS:
-        return _complain(f"{name!r} is not a command{_nearest(name)}; bayesbragg --help lists them")
+        return _complain(f"{name!r} is not a command;{_nearest(name)} bayesbragg --help lists them")
     try:
         return _run(name, rest)
     except SystemExit as stop:  # argparse has printed its own message
@@ -117,14 +117,17 @@ def _run(name: str, rest: Sequence[str]) -> int:
     # Matrices are small here; threads of numpy's algebra spin while they wait, on cores that the fits could use.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     module = import_module(COMMANDS[name].module)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"bayesbragg {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    parsed = parser.parse_args(rest)
+    parsed, strays = parser.parse_known_args(rest)
+    if strays:
+        options = [flag for action in parser._actions for flag in action.option_strings]
+        return _complain(_stray(parser, options, strays))
 
     from bayesbragg.model.errors import InputError  # only now: it brings numpy along
 
@@ -155,7 +158,27 @@ def _complain(message: str) -> int:
 
 def _nearest(name: str) -> str:
     near = difflib.get_close_matches(name.lower().replace("_", "-"), COMMANDS, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f" did you mean {near[0]!r}?" if near else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_complain(f"{message}; {self.prog} --help explains the command"))
+
+
+def _stray(parser: argparse.ArgumentParser, options: Sequence[str], words: Sequence[str]) -> str:
+    """What is wrong with words that a command does not know: the first option among them, else the first; a remedy."""
+    word = next((w for w in words if w.startswith("-")), words[0])
+    if not word.startswith("-"):
+        return f"{word!r}: one word too many; {parser.prog} --help explains the command"
+    name, equals, value = word.partition("=")
+    if near := difflib.get_close_matches(name, options, n=1):
+        return f"{word}: no such option; did you mean {near[0]}?"
+    if equals:
+        return f"{word}: no such option; parameters are written without dashes: {name.lstrip('-')}={value}"
+    return f"{word}: no such option; {parser.prog} --help lists them"
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def sort_words(words: list[str]) -> tuple[list[Path], list[Path], list[str]]:
         if glob.has_magic(word) and not Path(word).exists():
             names = sorted(glob.glob(word))
             if not names:
-                raise InputError(f"{word}: no file fits this pattern")
+                raise InputError(f"{word}: no file fits this pattern; check it and the working directory")
         for name in names:
             path = Path(name)
             if not path.exists():

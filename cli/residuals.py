@@ -65,13 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
     header = (
         f"{'run':{width}}  {'shots':>6} {'reflections':>12} {'RMSD':>8} {'radial':>8} {'transverse':>11} {'median':>8}"
     )
-    print("Offsets between observed and predicted spots, micrometre")
-    print(header)
     written: list[Path] = []
-    for folder, name in zip(folders, names, strict=True):
+    for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
         results = load_run(folder, predicted=arguments.predicted, max_shots=arguments.max_shots, quiet=arguments.quiet)
         offsets = results.all_offsets
         s = summary(offsets)
+        if number == 0:
+            print(f"Offsets between observed and predicted spots, micrometre\n{header}")
         print(
             f"{name:{width}}  {len(results.shots):6d} {s.n_reflections:12d} {s.rmsd_um:8.1f} {s.radial_um:8.1f} "
             f"{s.transverse_um:11.1f} {s.median_um:8.1f}"

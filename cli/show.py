@@ -10,7 +10,8 @@
   .npz             pixels of a fit (TAG_modeler.npz)
 
 --plot draws: an image with its spots (give the image or an .expt, and a .refl for the spots: observed, predicted,
-rejected), a .refl and .expt without image as spots alone, or the boxes of a fit (observed, modelled, residual).
+rejected; an image beside an .expt replaces the one that it names), or the boxes of a fit (observed, modelled,
+residual).
 
 examples:
   bayesbragg show shot_refined.expt shot_indexed.refl
@@ -98,7 +99,9 @@ def _spots_figure(kinds: dict[str, Path], index: int, panel: int | None) -> Any:
         raise InputError(f"--panel {panel}: the detector has panels 0 to {detector.n_panels - 1}")
     reference = experiment.image
     if "image" in kinds:
-        reference = read_image_experiment(kinds["image"], index).image if "experiments" not in kinds else reference
+        # The image that is given goes before the one that the list names, which may have moved.
+        number = reference.index if reference is not None else index
+        reference = read_image_experiment(kinds["image"], number).image
     if reference is None:
         raise InputError(f"{kinds['experiments']}: names no image; give the image file besides")
     image = read_image(reference, detector)

@@ -165,7 +165,7 @@ def _tasks(parameters: ResolvedParameters, paths: list[Path]) -> list[StillTask]
         if pattern:
             names = sorted(glob.glob(str(pattern)))
             if not names:
-                raise InputError(f"input.glob={pattern}: no file fits this pattern")
+                raise InputError(f"input.glob={pattern}: no file fits this pattern; check it and the working directory")
             paths += [Path(name) for name in names]
     if not paths:
         raise InputError("no images: give image files, .expt files that name images, or indexed .expt and .refl files")
@@ -251,10 +251,13 @@ def _print_summary(
     log_file: Path | None,
 ) -> None:
     """A line per still, then how many came how far, then where things are."""
-    print(f"{'still':<24} {'status':<15} {'spots':>6} {'indexed':>8} {'rmsd px':>8} {'sigma-Z':>8} {'integrated':>10}")
+    wide = max([24, *(len(str(r["tag"])) for r in records)])
+    print(
+        f"{'still':<{wide}} {'status':<15} {'spots':>6} {'indexed':>8} {'rmsd px':>8} {'sigma-Z':>8} {'integrated':>10}"
+    )
     for r in sorted(records, key=lambda r: str(r["tag"])):
         numbers = [
-            "-" if r.get(name) is None else format(r[name], kind)
+            "-" if r.get(name) is None or r[name] != r[name] else format(r[name], kind)
             for name, kind in (
                 ("n_strong", "d"),
                 ("n_indexed", "d"),
@@ -265,7 +268,7 @@ def _print_summary(
         ]
         widths = (6, 8, 8, 8, 10)
         shown = " ".join(f"{text:>{width}}" for text, width in zip(numbers, widths, strict=True))
-        print(f"{r['tag']:<24} {r['status']:<15} {shown}")
+        print(f"{r['tag']:<{wide}} {r['status']:<15} {shown}")
     counts = Counter(r["status"] for r in records)
     before = f" ({n_before} of them were there before)" if n_before else ""
     print(

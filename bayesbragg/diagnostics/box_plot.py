@@ -65,7 +65,7 @@ def boxes_figure(
                 extent=(f1, f2, s2, s1),
             )
             axes[row, column].tick_params(labelsize=7, length=2, colors=INK)
-            axes[row, column].locator_params(nbins=3)
+            axes[row, column].locator_params(nbins=3, integer=True)
             for spine in axes[row, column].spines.values():
                 spine.set_color(PANEL_EDGE)
         h, k, l = shot.miller_index[box]

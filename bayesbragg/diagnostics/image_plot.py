@@ -92,7 +92,7 @@ def image_figure(
     axes.set_xlim(extent[0], extent[1])
     axes.set_ylim(extent[2], extent[3])
     if title:
-        axes.set_title(title, fontsize=11, color=INK)
+        figure.suptitle(title, fontsize=11, color=INK)
     quiet(axes)
     return figure
 

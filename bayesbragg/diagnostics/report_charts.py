@@ -19,6 +19,8 @@ __all__ = ["curves", "histogram", "whiskers"]
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 12, 28
+LETTER = 8.0
+"""Width of a digit of an axis, with some air; the style's text is 12.5 high."""
 
 
 def _svg(body: Sequence[str], label: str, width: float = WIDTH, height: float = HEIGHT) -> str:
@@ -43,11 +45,16 @@ def _x_axis(low: float, high: float, width: float, height: float, left: float, t
     else:
         marks = ticks(low, high, 4)
         texts = tick_texts(marks)
+    free = 0.0
     for value, text in zip(marks, texts, strict=True):
         x = left + (value - low) / (high - low) * (width - left - RIGHT)
-        anchor = "start" if x < left + 12 else "end" if x > width - RIGHT - 12 else "middle"
         body.append(f'<path class="axis" d="M{x:.1f} {base:g}v4"/>')
-        body.append(f'<text x="{x:.1f}" y="{base + 18:g}" text-anchor="{anchor}">{escape(text)}</text>')
+        # Names stay inside the picture, and one that would run into the name before it is left out.
+        half = 0.5 * LETTER * len(text)
+        middle = min(max(x, half), width - half)
+        if middle - half >= free:
+            free = middle + half + LETTER
+            body.append(f'<text x="{middle:.1f}" y="{base + 18:g}" text-anchor="middle">{escape(text)}</text>')
     if title:
         body.append(
             f'<text x="{(left + width - RIGHT) / 2:.1f}" y="{height - 3:g}" text-anchor="middle">{escape(title)}</text>'
@@ -179,8 +186,10 @@ def curves(
         body += _x_axis(x0, x1, width, height, left, x_title, False)
     else:
         body.append(f'<path class="axis" d="M{left:g} {base:g}H{width - RIGHT:g}"/>')
-        every = max(1, math.ceil(len(x_texts) / 12))
-        for place, text in list(zip(places, x_texts, strict=True))[::every]:
+        room = LETTER * (1 + max(map(len, x_texts)))
+        every = max(1, math.ceil(len(x_texts) * room / (width - left - RIGHT)))
+        # The last one is always named.
+        for place, text in list(zip(places, x_texts, strict=True))[(len(x_texts) - 1) % every :: every]:
             body.append(f'<text x="{across(place):.1f}" y="{base + 18:g}" text-anchor="middle">{escape(text)}</text>')
         if x_title:
             middle = (left + width - RIGHT) / 2

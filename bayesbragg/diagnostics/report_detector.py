@@ -92,8 +92,11 @@ def detector_map(detector: Detector, offsets: Offsets, limits: FloatArray, label
         if dots:
             body.append(f'<path class="dots q{c}" stroke-width="{width:.1f}" d="{dots}"/>')
     if detector.n_panels > 1:
+        high_px = float(np.clip(0.2 * scale * _side(outlines), 8.5, 16.0))
         for panel, (x, y) in enumerate(place(label_places(outlines))):
-            body.append(f'<text x="{x:.1f}" y="{y + 8:.1f}" style="font-size:8.5px">{panel}</text>')
+            body.append(
+                f'<text x="{x:.1f}" y="{y + 0.9 * high_px:.1f}" style="font-size:{high_px:.1f}px">{panel}</text>'
+            )
     arrows, sentence = _arrows(place(outlines.mean(axis=1)), medians, scale, outlines)
     body += arrows
     (x, y) = place(np.zeros(2))
@@ -107,14 +110,18 @@ def detector_map(detector: Detector, offsets: Offsets, limits: FloatArray, label
     return svg, sentence
 
 
+def _side(outlines: FloatArray) -> float:
+    """Side of a square as large as the panels usually are, millimetre."""
+    return float(np.sqrt(np.median(np.prod(np.ptp(outlines, axis=1), axis=1))))
+
+
 def _arrows(centres: FloatArray, medians: FloatArray, scale: float, outlines: FloatArray) -> tuple[list[str], str]:
     known = np.flatnonzero(np.isfinite(medians[:, 0]))
     length = np.linalg.norm(medians[known], axis=1)
     typical = float(np.percentile(length, 90)) if len(known) else 0.0
     if typical <= 0:
         return [], "The cross is the beam."
-    side = float(np.sqrt(np.median(np.prod(np.ptp(outlines, axis=1), axis=1))))
-    magnification = round_down(0.45 * side / (1e-3 * typical))
+    magnification = round_down(0.45 * _side(outlines) / (1e-3 * typical))
     body = []
     for panel in known:
         step = medians[panel] * 1e-3 * magnification * scale * np.array([1.0, -1.0])

@@ -11,6 +11,8 @@ __all__ = ["number", "tick_texts", "ticks", "with_error"]
 
 FloatArray = npt.NDArray[np.float64]
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def number(value: float, digits: int = 4) -> str:
     """A number for readers: so many significant digits, a true minus sign, powers of ten as superscripts."""
@@ -21,19 +23,27 @@ def number(value: float, digits: int = 4) -> str:
         text = f"{float(text):.0f}"
     if "e" in text:
         mantissa, exponent = text.split("e")
-        raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        raised = str(int(exponent)).translate(_RAISED)
         text = f"{mantissa}×10{raised}"
     return text.replace("-", "−")
 
 
 def with_error(value: float, sd: float) -> str:
-    """A value and its error, both to the second digit of the error."""
+    """A value and its error, both to the second digit of the error; with a common power of ten where both are small."""
     if not (math.isfinite(value) and math.isfinite(sd) and sd > 0):
         return number(value, 6)
+    largest = max(abs(value), sd)
+    if largest < 1e-3:
+        power = math.floor(math.log10(largest))
+        raised = str(power).translate(_RAISED)
+        return f"({with_error(value / 10.0**power, sd / 10.0**power)})×10{raised}"
     decimals = max(0, 1 - math.floor(math.log10(sd)))
     if decimals > 9 or abs(value) >= 1e7:
         return f"{number(value, 5)} ± {number(sd, 2)}"
-    return f"{value:.{decimals}f} ± {number(sd, 2)}".replace("-", "−")
+    if sd >= 100:
+        step = 10.0 ** (math.floor(math.log10(sd)) - 1)
+        value, sd = step * round(value / step), step * round(sd / step)
+    return f"{value:.{decimals}f} ± {sd:.{decimals}f}".replace("-", "−")
 
 
 def ticks(low: float, high: float, n: int = 4) -> FloatArray:

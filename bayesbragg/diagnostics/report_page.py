@@ -114,6 +114,9 @@ class Page:
     refresh_s: int = 0
 
 
+FILTERED = 8
+"""Tables of more rows than that have a filter; the script counts the same."""
+
 LEVELS = {"good": "Good", "note": "Note", "look": "Look at", "bad": "Problem"}
 STATUS = {"converged": "good", "passed": "good", "existing": "good", "finished": "good"}
 STATUS |= {"integrated": "good", "refined": "good", "indexed": "good", "spots found": "good"}
@@ -185,8 +188,11 @@ def _plain(column: Column, value: Cell) -> object:
     return [float(value) if known and value is not None else None, text]
 
 
-def figure(html: str, title: str, caption: str = "", *, unit: str = "", zoom: bool = True, level: int = 3) -> str:
-    """A picture with its title above and its caption below; with ``zoom`` it can be enlarged."""
+def figure(
+    html: str, title: str, caption: str = "", *, unit: str = "", key: str = "", zoom: bool = True, level: int = 3
+) -> str:
+    """A picture with its title above, its caption below and a list ``key`` of what its colours say; with ``zoom`` it
+    can be enlarged."""
     if not html:
         return ""
     of = f' <span class="unit">{escape(unit)}</span>' if unit else ""
@@ -195,7 +201,7 @@ def figure(html: str, title: str, caption: str = "", *, unit: str = "", zoom: bo
         button = f'<button class="zoom" type="button" hidden aria-label="Enlarge: {escape(title)}">Enlarge</button>'
     return (
         f'<figure class="zoomable" data-title="{escape(title)}"><h{level}>{escape(title)}{of}</h{level}>'
-        f"{html}<figcaption>{escape(caption)}{button}</figcaption></figure>"
+        f"{html}<figcaption><span>{escape(caption)}</span>{key}{button}</figcaption></figure>"
     )
 
 
@@ -272,6 +278,7 @@ def render(page: Page) -> str:
 </div>
 <dialog aria-label="Enlarged picture"><div class="tools"><strong class="title"></strong>{buttons}
 <button type="button" data-close>Close</button></div>
+<div class="said"></div>
 <div class="stage" tabindex="0" role="group"
  aria-label="Picture: wheel or plus and minus to zoom, drag or arrows to move"></div></dialog>
 <script>

@@ -127,7 +127,7 @@ def _figure(spot: Spot, level: int) -> str:
     return (
         f'<figure class="spot" data-title="{escape(title)}"><h{level}>{escape(name)} '
         f'<span class="unit">{escape(spot.tag)}</span></h{level}><div class="images">{images}</div>'
-        f"<figcaption>{escape(caption)}"
+        f"<figcaption><span>{escape(caption)}</span>"
         f'<button class="zoom" type="button" hidden aria-label="Enlarge {escape(title)}">Enlarge</button></figcaption>'
         "</figure>"
     )

@@ -54,9 +54,9 @@ def report_html(run: RunData, results: Results | None, *, refresh_s: int = 0) ->
         kicker=f"{run.kind} · {_when(run)}",
         lead=_lead(run, results),
         figures=_figures(run, results),
-        findings=findings(run, after, by_d),
+        findings=findings(run, after, by_d, results.before if results is not None else None),
         sections=[part for part in parts if part is not None],
-        foot=f"Made by bayesbragg report on {time.strftime('%Y-%m-%d %H:%M')} from {run.folder}.",
+        foot=f"Made by bayesbragg report on {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())} from {run.folder}.",
         live=_live(run, refresh_s),
         refresh_s=refresh_s if run.state != "finished" else 0,
     )
@@ -96,7 +96,7 @@ def _lead(run: RunData, results: Results | None) -> str:
     elif run.stills:
         empty = sum(o.empty for o in run.outcomes)
         good = sum(not o.failed and not o.empty for o in run.outcomes)
-        text.append(f"{good} of {len(run.stills)} images were processed; {empty} show no crystal, {failed} failed.")
+        text.append(f"{good} of {run.n_shots} images were processed; {empty} show no crystal, {failed} failed.")
     elif run.outcomes:
         done = len(run.outcomes) - failed
         text.append(f"{done} of {run.n_shots} shots are refined, {converged} of them converged.")
@@ -105,7 +105,8 @@ def _lead(run: RunData, results: Results | None) -> str:
         if results.before is not None and len(results.before):
             before = summary(results.before).median_um
             text.append(
-                f"The median offset between observed and predicted spots went from {before:.1f} to {after:.1f} µm."
+                "The median offset between observed and predicted spots went from "
+                f"{before:.1f} µm as indexed to {after:.1f} µm."
             )
         else:
             text.append(f"The median offset between observed and predicted spots is {after:.1f} µm.")
@@ -117,7 +118,9 @@ def _figures(run: RunData, results: Results | None) -> list[Figure]:
     if run.stills:
         n, empty = len(run.stills), sum(o.empty for o in run.outcomes)
         lattices = sum(int(r.get("n_lattices") or 0) > 0 for r in run.stills)
-        found.append(Figure("Images", str(n), sub=f"{empty} without a crystal"))
+        found.append(
+            Figure("Images", str(n), f"of {run.n_shots}" if run.n_shots > n else "", sub=f"{empty} without a crystal")
+        )
         found.append(Figure("Indexed", str(lattices), sub=f"{100 * lattices / max(n - empty, 1):.0f} % of the others"))
     elif run.outcomes:
         done = sum(not o.failed for o in run.outcomes)
@@ -150,7 +153,7 @@ def _live(run: RunData, refresh_s: int) -> str:
     if run.state != "running":
         return ""
     times = run.finished_at
-    text = f"Under way at {time.strftime('%H:%M:%S')}"
+    text = f"Under way at {time.strftime('%H:%M:%S UTC', time.gmtime())}"
     recent = times[-50:]
     if len(recent) > 2 and recent[-1] > recent[0]:
         rate = 60 * (len(recent) - 1) / (recent[-1] - recent[0])

@@ -1,7 +1,8 @@
 """The sections of a report about error bars: posteriors of shots, and the panels of a joint geometry fit.
 
 Between shots the scatter is compared with the error bars: chi = root of the mean of ((value - weighted mean)/sd)^2,
-times n/(n - 1). Near 1 the shots differ by their errors only; above, the crystals differ.
+times n/(n - 1). Near 1 the shots differ by their errors only; above, the crystals differ, or the model leaves something
+out.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ def error_bars(run: RunData) -> Section:
         chart = whiskers(values, np.where(good, sds, np.nan), tags, f"{title}: {caption}", line=mean)
         figures.append(figure(chart, title, caption, unit=unit))
     html = f'<div class="grid">{"".join(figures)}</div>' + _verdicts(rows, posteriors) + _identifiability(posteriors)
-    note = "One standard deviation to each side, shot by shot. A scatter above the error bars is that of the crystals."
+    note = (
+        "One standard deviation to each side, shot by shot. A scatter above the error bars is that of the crystals, or "
+        "of what the model leaves out."
+    )
     return Section("error-bars", "Error bars", note, html)
 
 
@@ -168,9 +172,8 @@ def panels(run: RunData) -> Section | None:
         caption = f"median error bar {number(float(np.median(sd)), 2)} {unit}, {number(told, 2)} of the prior’s width"
         chart = whiskers(values, sd, names, f"{title}: {caption}", band_sds=before, line=0.0)
         figures.append(figure(chart, title, caption, unit=unit))
-        columns += [
-            Column(title.replace("Rotation about", "Rot.").replace("Shift along", "Shift"), unit, "number", 1, True)
-        ]
+        short = title.replace("about the", "about").replace("Rotation about", "Rot.").replace("Shift along", "Shift")
+        columns += [Column(short, unit, "number", 1, True)]
         columns += [Column("sd", unit, "number", 1, True)]
         for line, value, width in zip(cells, values, sd, strict=True):
             line += [float(value), float(width)]

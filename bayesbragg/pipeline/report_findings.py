@@ -2,12 +2,14 @@
 
 The limits are rules of thumb, stated here once: a median sigma-Z outside 0.9 to 1.2; radial offsets that double from
 low to high resolution and reach half a pixel; panels whose median offset is beyond 4 of its standard errors and above
-0.15 pixel; a cell parameter beyond 6 robust standard deviations of the run; a tenth of the shots at one bound.
+0.15 pixel; offsets a tenth larger than as indexed; a cell parameter beyond 6 robust standard deviations of the run; a
+tenth of the shots at one bound.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -24,19 +26,31 @@ LEAST_GROWN = 0.5
 PANEL_SE, PANEL_PX = 4.0, 0.15
 OUTLIER = 6.0
 BOUND_SHARE = 0.1
+WORSE = 1.1
+
+_GOES_ON: Mapping[str, str] = {
+    "stills-process": "The same command with --resume goes on from here.",
+    "refine": "ignore_existing=True goes on from here; bayesbragg rebuild-table makes the table.",
+    "geometry-refine": "The same command goes on from here.",
+}
+"""What to do with a run that was stopped, by its kind."""
 
 
-def findings(run: RunData, offsets: Offsets | None, by_d: OffsetsByResolution | None) -> list[Finding]:
-    """Sentences, problems first; one that all is well where nothing stands out."""
+def findings(
+    run: RunData, offsets: Offsets | None, by_d: OffsetsByResolution | None, indexed: Offsets | None = None
+) -> list[Finding]:
+    """Sentences, problems first; one that all is well where nothing stands out.
+
+    Args:
+        offsets, by_d: of the run's models; indexed: of those that came with the indexed spots.
+    """
     found = [*_outcomes(run), *_noise(run), *_bounds(run), *_cells(run)]
     if offsets is not None and len(offsets):
-        found += _growth(by_d) + _panels(offsets)
+        found += _worse(indexed, offsets) + _growth(by_d) + _panels(offsets)
     found += _verdicts(run)
     if run.state == "stopped":
-        found.append(
-            Finding("look", "The run has no record of its end: it was stopped, or has been silent for a while. "
-                    "ignore_existing=True goes on from here; bayesbragg rebuild-table makes the table.")
-        )  # fmt: skip
+        text = f"The run has no record of its end: it was stopped, or has been silent for a while. {_GOES_ON[run.kind]}"
+        found.append(Finding("look", text))
     order = {"bad": 0, "look": 1, "note": 2, "good": 3}
     found.sort(key=lambda f: order[f.level])
     if not any(f.level in ("bad", "look") for f in found) and (run.rows or run.panels):
@@ -119,6 +133,20 @@ def _cells(run: RunData) -> list[Finding]:
     return [Finding("look", text, "shots")]
 
 
+def _worse(indexed: Offsets | None, offsets: Offsets) -> list[Finding]:
+    """Whether spots lie farther from the models than before pixels were looked at."""
+    if indexed is None or not len(indexed):
+        return []
+    before, after = (float(np.median(o.overall_um)) for o in (indexed, offsets))
+    if after <= WORSE * before:
+        return []
+    text = (
+        f"Spots lie farther from the refined models ({after:.1f} µm) than from the indexed ones ({before:.1f} µm): "
+        "look at the worst spots, the spectrum, the start values and the geometry."
+    )
+    return [Finding("look", text, "offsets")]
+
+
 def _growth(by_d: OffsetsByResolution | None) -> list[Finding]:
     if by_d is None or len(by_d.d_A) < 4:
         return []
@@ -127,7 +155,7 @@ def _growth(by_d: OffsetsByResolution | None) -> list[Finding]:
     if low > 0 and high > GROWTH * low and high > 1.3 * around and high > LEAST_GROWN:
         text = (
             f"Radial offsets grow from {number(low, 2)} to {number(high, 2)} pixel towards high resolution, more than "
-            "tangential ones: look at the cell, the detector distance and the spectrum."
+            "transverse ones: look at the cell, the detector distance and the spectrum."
         )
         return [Finding("look", text, "offsets")]
     return []

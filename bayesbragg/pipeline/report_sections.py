@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bayesbragg.diagnostics.offsets import Offsets, OffsetsByResolution, OffsetSummary, by_resolution, summary
 from bayesbragg.diagnostics.report_charts import curves, histogram
 from bayesbragg.diagnostics.report_detector import colour_key, colour_limits, detector_map
-from bayesbragg.diagnostics.report_numbers import with_error
+from bayesbragg.diagnostics.report_numbers import number, with_error
 from bayesbragg.diagnostics.report_page import Section, figure
 from bayesbragg.diagnostics.report_spots import Spot, best_and_worst, spot_figures, spots_of
 from bayesbragg.model import Detector
@@ -34,7 +34,8 @@ class Results:
 
     Attributes:
         detector: of the first shot.
-        after, before: offsets from the model's centroids, and from those before the refinement, where there are any.
+        after, before: offsets from the model's centroids, and from those that came with the indexed spots, where there
+            are any.
         of_shot: offsets of each shot in a few numbers, by tag.
         n_read, n_all: shots that were read, and those that there are.
     """
@@ -104,14 +105,18 @@ def distributions(
         before = float(np.nanmedian(earlier)) if np.isfinite(earlier).any() else None
         sd = 1.4826 * float(np.median(np.abs(values - np.median(values))))
         caption = f"median {with_error(float(np.median(values)), sd)} (robust sd)"
+        if before is not None:
+            caption += f"; before {number(before, 6)}"
         if suggested is not None:
             caption += f"; suggested prior {with_error(*suggested)}"
         chart = histogram(values, f"{title}: {caption}", start=before, prior=suggested, log=log)
         figures.append(figure(chart, title, caption, unit=unit))
     if not figures:
         return None
+    marked = any('class="start"' in chart for chart in figures)
     key = (
-        '<ul class="key"><li class="kink"><i></i>median of the run</li><li class="k3"><i class="dash"></i>before</li>'
+        '<ul class="key"><li class="kink"><i></i>median of the run</li>'
+        + ('<li class="k3"><i class="dash"></i>before</li>' if marked else "")
         + ('<li class="k1"><i></i>suggested prior</li>' if suggestions else "")
         + "</ul>"
     )
@@ -128,15 +133,15 @@ def distributions(
 
 def offsets_section(results: Results) -> Section:
     """The detector with offsets, and offsets against resolution."""
-    stages = [("after", "After refinement", results.after)]
+    stages = [("after", "Final models", results.after)]
     if results.before is not None and len(results.before):
-        stages.insert(0, ("before", "Before", results.before))
+        stages = [("before", "As indexed", results.before), ("after", "After refinement", results.after)]
     drawings, buttons = [], []
     for name, title, offsets in stages:
         limits = colour_limits(offsets)
         svg, sentence = detector_map(results.detector, offsets, limits, f"offsets on the detector, {title.lower()}")
-        drawing = figure(svg, title, f"{_summary_text(offsets)} {sentence}")
-        drawings.append(f'<div id="map-{name}">{drawing}{colour_key(limits)}</div>')
+        drawing = figure(svg, title, f"{_summary_text(offsets)} {sentence}", key=colour_key(limits))
+        drawings.append(f'<div id="map-{name}">{drawing}</div>')
         buttons.append(f'<button type="button" data-shows="map-{name}" aria-pressed="false">{title}</button>')
     choice = ""
     if len(stages) > 1:
@@ -165,13 +170,13 @@ def _against_resolution(results: Results) -> str:
     if after is None:
         return ""
     before = results.by_resolution(results.before) if results.before is not None else None
-    series = [("overall", after.overall_px), ("radial", after.radial_px), ("tangential", after.tangential_px)]
-    key = ['<li class="k0"><i></i>overall</li><li class="k1"><i></i>radial</li><li class="k2"><i></i>tangential</li>']
+    series = [("overall", after.overall_px), ("radial", after.radial_px), ("transverse", after.tangential_px)]
+    key = ['<li class="k0"><i></i>overall</li><li class="k1"><i></i>radial</li><li class="k2"><i></i>transverse</li>']
     faint: list[int] = []
     if before is not None and len(before.d_A) == len(after.d_A):
-        series.append(("overall before", before.overall_px))
+        series.append(("overall as indexed", before.overall_px))
         faint = [3]
-        key.append('<li class="k3"><i class="dash"></i>overall before</li>')
+        key.append('<li class="k3"><i class="dash"></i>overall as indexed</li>')
     chart = curves(
         list(range(len(after.d_A))),
         [(name, values.tolist()) for name, values in series],
@@ -180,10 +185,11 @@ def _against_resolution(results: Results) -> str:
         x_title="resolution (Å)",
         y_title="median offset (pixel)",
         faint=faint,
-        height=340,
+        width=440,
+        height=300,
     )
     caption = f"Medians of bins of about {int(np.median(after.n_reflections))} reflections each."
-    return figure(chart, "Offsets against resolution", caption) + f'<ul class="key">{"".join(key)}</ul>'
+    return figure(chart, "Offsets against resolution", caption, key=f'<ul class="key">{"".join(key)}</ul>')
 
 
 def spots(run: RunData) -> Section:
@@ -209,7 +215,8 @@ def spots(run: RunData) -> Section:
     best, worst = best_and_worst(found)
     misfits = np.array([s.misfit for s in found])
     chart = histogram(misfits, "misfits of all boxes", log=True)
-    caption = f"{len(found)} boxes of {len(run.modelers[::step])} shots; {np.mean(misfits > 2) * 100:.1f} % above 2"
+    n = len(run.modelers[::step])
+    caption = f"{len(found)} boxes of {n} shot{'s' if n > 1 else ''}; {np.mean(misfits > 2) * 100:.1f} % above 2"
     html = f"<h3>Worst</h3>{spot_figures(worst)}<h3>Best among the bright</h3>{spot_figures(best)}"
-    html += f'<div class="grid">{figure(chart, "Misfit of every box", caption, unit="standard deviations")}</div>'
+    html += f'<div class="grid">{figure(chart, "Misfit of every box", caption, unit="sd")}</div>'
     return Section("spots", "Spots, observed and modelled", note, html)

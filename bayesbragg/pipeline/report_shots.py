@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from bayesbragg.diagnostics.report_charts import curves
-from bayesbragg.diagnostics.report_page import STATUS, Column, Section, figure, table
+from bayesbragg.diagnostics.report_page import FILTERED, STATUS, Column, Section, figure, table
 from bayesbragg.pipeline.report_data import RunData, column
 from bayesbragg.pipeline.report_sections import Results
 
@@ -139,11 +139,13 @@ def shots(run: RunData, results: Results | None) -> Section | None:
                 *(float(block[i]) for block in blocks), n["spot_scales"], turned, n["target_init"] - n["target"],
                 n["nfev"], item.seconds or n["seconds"], str(run.rows[i].get("at_bound") or ""), item.reason,
             ])  # fmt: skip
-    kept = [i for i, c in enumerate(columns) if c.kind != "number" or any(_known(line[i]) for line in lines)]
-    caption = "Shots; click a head to sort, type to filter"
+    # Angles that symmetry fixes, the same in every shot, say nothing here.
+    fixed = {title for title, name in zip("αβγ", _CELL[3:], strict=True) if len(set(numbers[name].round(6))) <= 1}
+    kept = [i for i, c in enumerate(columns) if c.title not in fixed and any(_known(line[i]) for line in lines)]
+    caption = "Shots; click a head to sort" + (", type to filter" if len(lines) > FILTERED else "")
     html = table("shot-table", caption, [columns[i] for i in kept], [[line[i] for i in kept] for line in lines])
     return Section("shots", "Shots", "", html)
 
 
 def _known(value: str | float | None) -> bool:
-    return isinstance(value, (int, float)) and bool(np.isfinite(value))
+    return bool(value) if isinstance(value, str) else value is not None and bool(np.isfinite(value))

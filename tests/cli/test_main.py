@@ -57,9 +57,25 @@ def test_an_unknown_command_names_the_nearest(typed: str, meant: str, capsys: py
     assert complaint.count("\n") == 1
 
 
-def test_an_unknown_option_has_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert front.main(["residuals", "--nonsense", "x"]) == 2
-    assert "--nonsense" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["residuals", "--nonsense", "x"], "--nonsense: no such option; bayesbragg residuals --help lists them"),
+        (["report", "x", "--wacth", "3"], "--wacth: no such option; did you mean --watch?"),
+        (["refine", "x", "--outdir=y"], "--outdir=y: no such option; parameters are written without dashes: outdir=y"),
+        (["report", "x", "y"], "'y': one word too many; bayesbragg report --help explains the command"),
+        (["report"], "the following arguments are required: DIR; bayesbragg report --help explains the command"),
+        (["report", "x", "--watch", "0"], "'0' is not a whole number above zero; bayesbragg report --help"),
+    ],
+)
+def test_words_that_do_not_fit_are_told_in_a_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert front.main(words) == 2
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.startswith("bayesbragg: error: ")
+    assert complaint.count("\n") == 1
 
 
 @pytest.mark.parametrize(("error", "code"), [(InputError("a.expt: bad\n value"), 2), (KeyboardInterrupt(), 130)])

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,46 @@ def test_a_run_under_way_is_watched(refined: Path) -> None:
     for path in [refined / "bayesbragg.log", *(refined / "pandas").iterdir()]:
         os.utime(path, (old, old))
     assert read_run_data(refined).state == "stopped"
-    assert "rebuild-table" in read(refined).text
+    text = read(refined).text
+    assert "rebuild-table" in text
+    assert "6 of 20 shots are refined" in text
+
+
+def test_a_stopped_run_of_images_says_how_it_goes_on(tmp_path: Path) -> None:
+    """Its remedy is not that of a refinement, and images that were not reached are not forgotten."""
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "one.json").write_text(
+        json.dumps({"tag": "one", "status": "no spots", "reason": "dark", "seconds": 1.0, "n_lattices": 0})
+    )
+    (tmp_path / "bayesbragg.log").write_text(
+        "2026-01-01 00:00:00,000 DEBUG   bayesbragg: command: bayesbragg stills-process x.phil\n"
+        "2026-01-01 00:00:01,000 INFO    bayesbragg.stills: 5 shots\n"
+    )
+    old = time.time() - 3600
+    for path in (tmp_path / "records" / "one.json", tmp_path / "bayesbragg.log"):
+        os.utime(path, (old, old))
+    text = read(tmp_path).text
+    assert "0 of 5 images were processed; 1 show no crystal" in text
+    assert "with --resume goes on" in text
+    assert "rebuild-table" not in text
+
+
+def test_offsets_that_grew_stand_out(refined: Path) -> None:
+    assert "farther from the refined models" not in read(refined).text
+    for number in range(6):
+        write_files(refined, number, offset_px=5.0)
+    assert "Spots lie farther from the refined models" in read(refined).text
+
+
+def test_columns_that_symmetry_fixes_are_left_out(refined: Path) -> None:
+    heads = re.findall(r'<th scope="col"[^>]*><button type="button">([^<]*)', read(refined).text)
+    assert {"a", "b", "c"} <= set(heads)
+    assert not {"α", "β", "γ"} & set(heads)
+    write_row(row(1) | {"be": 91.5}, refined, "shot_1")
+    rebuild_table(refined)
+    heads = re.findall(r'<th scope="col"[^>]*><button type="button">([^<]*)', read(refined).text)
+    assert "β" in heads
+    assert "α" not in heads
 
 
 def test_a_running_page_loads_itself(refined: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +365,9 @@ def test_numbers_for_readers(value: float, digits: int, text: str) -> None:
 def test_values_have_the_decimals_of_their_errors() -> None:
     assert with_error(79.09951, 0.0016) == "79.0995 ± 0.0016"
     assert with_error(-3.0, 12.0) == "−3 ± 12"
+    assert with_error(38.39912, 0.00101) == "38.3991 ± 0.0010"
+    assert with_error(48356.0, 1700.3) == "48400 ± 1700"
+    assert with_error(-1.9e-5, 5.42e-5) == "(−1.9 ± 5.4)×10⁻⁵"
 
 
 def test_ticks_are_round_and_inside() -> None:
@@ -333,6 +376,19 @@ def test_ticks_are_round_and_inside() -> None:
     assert found[0] >= 79.096 - 1e-9
     assert found[-1] <= 79.103 + 1e-9
     np.testing.assert_allclose(np.diff(found), np.diff(found)[0])
+
+
+def test_names_of_ticks_keep_apart() -> None:
+    """No two run into each other or out of the picture, whatever the values are."""
+    rng = np.random.default_rng(3)
+    for scale in (1e-5, 3e-3, 0.02, 1.0, 700.0, 2e5):
+        for values in (79.1 + scale * rng.standard_normal(3), scale * rng.standard_normal(40)):
+            named = re.findall(r'<text x="([-0-9.]+)"[^>]*>([^<]*)</text>', histogram(values, "values"))
+            ends = [(float(x) - 3.9 * len(text), float(x) + 3.9 * len(text)) for x, text in named]
+            assert len(ends) >= 2
+            assert ends[0][0] >= 0
+            assert ends[-1][1] <= 340
+            assert all(end < start for (_, end), (start, _) in pairwise(ends))
 
 
 def test_charts_survive_poor_data() -> None:

@@ -99,6 +99,19 @@ def test_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "panels 0 to 3" in capsys.readouterr().err
 
 
+def test_an_image_that_moved_is_given_beside_its_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (experiment,) = read_experiments(EXPT)
+    for image in (ImageReference(tmp_path / "gone.h5"), None):
+        moved = Experiment(experiment.identifier, experiment.beam, experiment.detector, experiment.crystal, image)
+        write_experiments([moved], tmp_path / "moved.expt")
+        words = ["show", str(tmp_path / "moved.expt"), str(REFL), "--plot", str(tmp_path / "a.png")]
+        assert main(words) == 2
+        assert main([*words[:3], str(DEMO / "shot_000.h5"), *words[3:]]) == 0
+        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+        (tmp_path / "a.png").unlink()
+    capsys.readouterr()
+
+
 def test_pixels_of_a_classic_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One lattice and one readout noise for all pixels are enough; boxes may differ in size."""
     generator = np.random.default_rng(0)

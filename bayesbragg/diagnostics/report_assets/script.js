@@ -148,6 +148,8 @@
     stage.replaceChildren(copy);
     const drawing = copy.tagName.toLowerCase() === "svg";
     dialog.querySelector(".title").textContent = figure.dataset.title || "";
+    const said = [...figure.querySelectorAll("figcaption > span, figcaption > .key")];
+    dialog.querySelector(".said").replaceChildren(...said.map((part) => part.cloneNode(true)));
     const [closer, farther, whole] = dialog.querySelectorAll(".tools [data-zoom]");
     for (const button of [closer, farther, whole]) button.hidden = !drawing;
     dialog.showModal();
