@@ -36,8 +36,8 @@ LikelihoodName = Literal["gaussian", "poisson", "poisson_gaussian", "shifted_poi
 _WINDOW_SDS = 9.0
 """Standard deviations on each side of the largest term that are summed."""
 _MOST_TERMS = 48
-"""Terms on each side, at most; wider sums are thinned. What is thinned must have no edge at n = 0: a width of 48 / 9 needs
-28 photons, of which none are seen once in 1e12."""
+"""Terms on each side, at most; wider sums are thinned. What is thinned must have no edge at n = 0: a width of 48 / 9
+needs 28 photons, of which none are seen once in 1e12."""
 _TINY_MU = 1e-12
 """Photons below which an expectation is taken as this: the logarithm of a Poisson mean must exist."""
 
