@@ -167,6 +167,8 @@ def shape_reflexes(
     reciprocal = jnp.linalg.inv(real_space_vectors(parameters, scene)).swapaxes(-1, -2)
     root = reciprocal @ jnp.linalg.inv(blocks) / jnp.sqrt(4.0 * FUDGE)
     q0 = jnp.einsum("rij,rj->ri", reciprocal[reflexes.lattice], reflexes.hkl)
+    # The direct beam, (0, 0, 0), has neither amplitude nor direction; any near it stands in.
+    q0 = jnp.where(jnp.any(reflexes.hkl != 0, axis=-1, keepdims=True), q0, jnp.array([1e-3, 0.0, 0.0]))
     length, frame = _frames(q0)
     spread = frame @ root[reflexes.lattice]
     C = spread @ spread.swapaxes(-1, -2)

@@ -151,5 +151,5 @@ def _gauss_nodes(x: FloatArray, w: FloatArray, n: int) -> tuple[FloatArray, Floa
                 diagonal, off = diagonal[: i + 1], off[:i]
                 break
             previous, current = current, following / off[i]
-    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))
+    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off, -1))  # which reads the lower triangle
     return middle + half * values, total * vectors[0] ** 2
