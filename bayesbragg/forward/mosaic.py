@@ -100,7 +100,9 @@ def mosaic_rotations(samples: MosaicSamples, mosaic: MosaicParameters, spread: S
     eta_deg = jnp.asarray(mosaic.eta_deg)
     if spread in ("gaussian_isotropic", "gaussian_anisotropic", "gaussian_general"):
         vector = samples.axes * _chi_quantile(jnp.asarray(samples.cdf))[:, None]
-        root = jnp.linalg.cholesky(angular_covariance(samples, mosaic, spread))
+        # A covariance without spread about some axis has no root; a millionth of a degree is none.
+        covariance = angular_covariance(samples, mosaic, spread) + jnp.radians(1e-6) ** 2 * jnp.eye(3)
+        root = jnp.linalg.cholesky(covariance)
         vector = vector @ root.T
         # A vector of length zero has no axis; its derivative must exist all the same.
         squared = jnp.sum(vector * vector, axis=-1)

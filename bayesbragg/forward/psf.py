@@ -56,7 +56,7 @@ def blur(spread: PointSpread, photons: Array) -> Array:
     corner = 0.25 * (
         image[:, 0, 0] + image[box, last_row, 0] + image[box, 0, last_column] + image[box, last_row, last_column]
     )
-    excess = (image - corner[:, None, None]) * spread.valid
+    excess = (image - corner[:, None, None]) * spread.valid.astype(image.dtype)
     kernel = spread.kernel[::-1, ::-1].astype(image.dtype)  # XLA correlates; a convolution flips
     blurred = jax.lax.conv_general_dilated(excess[:, None], kernel[None, None], (1, 1), "SAME")[:, 0]
     return (blurred + corner[:, None, None]).reshape(photons.shape)

@@ -112,7 +112,7 @@ class SharedPrior:
         return (self.n - len(EXTRAS)) // 6
 
     def covariance(self) -> FloatArray:
-        """Prior covariance, ``(n, n)``, zero for what is fixed; infinite where the prior is flat (without bounds)."""
+        """Prior covariance, ``(n, n)``; zero for what is fixed, and in directions in which the prior is flat."""
         return inverse_on(self.precision, self.free)
 
     def minus_log(self, values: FloatArray) -> float:

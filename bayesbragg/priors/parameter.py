@@ -178,5 +178,7 @@ class Parameter:
         high = self.high if math.isfinite(self.high) else self.low + far
         # At its very bound a ranged coordinate has no slope: the search must start beside it.
         inside = 1e-6 * (high - low)
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            inside = 1e-3 * (math.sqrt(self.beta) if self.beta is not None else abs(self.start) or self.sigma)
         start = min(max(self.start, low + inside), high - inside)
         return replace(self, kind="ranged", low=low, high=high, start=start, sigma=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -128,3 +129,16 @@ def test_sampled_axes() -> None:
     for n in (0, 1, 3, -2):
         with pytest.raises(ValueError, match=f"even and at least 2, got {n}"):
             sample_axes(n)
+
+
+@pytest.mark.parametrize("spread", GAUSSIAN)
+@pytest.mark.parametrize("eta", [np.zeros(3), np.array([0.4, 0.0, 0.2])])
+def test_an_axis_without_spread(spread: Spread, eta: FloatArray) -> None:
+    """Widths may be zero, the classic least value: rotations are about the other axes then."""
+    given = MosaicParameters(np.full((1, 3), 10.0), np.zeros((1, 3)), eta, np.zeros(3))
+    found = np.asarray(ROTATIONS(SAMPLES, given, spread))
+    vectors = Rotation.from_matrix(found).as_rotvec()
+    assert np.all(np.isfinite(found))
+    assert np.ptp(np.linalg.norm(vectors, axis=1)) < (1e-7 if not eta.any() else 0.1)
+    slope = jax.jacfwd(lambda e: mosaic_rotations(SAMPLES, replace(given, eta_deg=e), spread))(eta)
+    assert np.all(np.isfinite(slope))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.signal import convolve2d
@@ -25,6 +26,15 @@ def test_padding_takes_no_part(n_slow: int, n_fast: int) -> None:
         corner = np.mean([image[0, 0], image[-1, 0], image[0, -1], image[-1, -1]])
         expected = convolve2d(image - corner, kernel, mode="same") + corner
         np.testing.assert_allclose(blurred[box, :rows, :columns], expected, rtol=1e-12)
+
+
+def test_single_precision_stays_single() -> None:
+    rng = np.random.default_rng(4)
+    kernel, frame = rng.uniform(size=(3, 3)), rng.uniform(1.0, 9.0, size=(2, 30))
+    spread = PointSpread(kernel, np.ones((2, 5, 6)), np.zeros((2, 30)))
+    blurred = blur(spread, jnp.asarray(frame, jnp.float32))
+    assert blurred.dtype == jnp.float32
+    np.testing.assert_allclose(blurred, blur(spread, frame), rtol=1e-5)
 
 
 def test_a_flat_box_stays_flat() -> None:

@@ -147,3 +147,18 @@ def test_a_number_without_bounds_is_searched_as_it_is() -> None:
     assert (Parameter(4.0).kind, Parameter(4.0).sigma, Parameter(4.0).fixed) == ("normal", 1.0, False)
     p = Parameter(4.0, "ranged", sigma=0.3, center=2.0, beta=3.0).searchable()
     assert p == Parameter(4.0, "normal", sigma=0.3, center=2.0, beta=3.0)
+
+
+@pytest.mark.parametrize(
+    ("p", "start"),
+    [
+        (Parameter(0.0, "normal", low=-1e-3, center=0.0, beta=1e-8), 0.0),
+        (Parameter(0.1, "ranged", low=0.0, high=np.inf), 0.1),
+        (Parameter(-2e-4, "ranged", low=-np.inf, high=0.0), -2e-4),
+        (Parameter(-1e-3, "normal", low=-1e-3, center=0.0, beta=1e-8), -1e-3 + 1e-7),  # at its bound: a little inside
+    ],
+)
+def test_one_missing_bound_does_not_move_the_start(p: Parameter, start: float) -> None:
+    q = p.searchable()
+    assert q.start == pytest.approx(start, rel=1e-12, abs=1e-15)
+    assert float(q.value(q.start_x)) == pytest.approx(start, rel=1e-6, abs=1e-9)
