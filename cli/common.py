@@ -167,6 +167,7 @@ def provenance(
             continue
     return {
         "command": list(sys.argv if command is None else command),
+        "directory": os.getcwd(),
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bayesbragg.pipeline.settings import RefineSettings
     from bayesbragg.pipeline.shot_files import ShotFiles
 
-__all__ = ["EarlierRun", "compare_inputs", "read_run", "shot_files", "wanted_tags"]
+__all__ = ["EarlierRun", "compare_inputs", "phil_files", "read_run", "shot_files", "wanted_tags"]
 
 log = logging.getLogger("bayesbragg.posterior")
 
@@ -51,9 +51,7 @@ def read_run(folder: Path) -> EarlierRun:
         phil = Path(temporary) / "run.phil"
         phil.write_text(text, encoding="utf-8")
         parameters = load_phil([phil], program="refine", warn=False)
-    # Paths were given as seen from the working directory or from the folders of the PHIL files of the command.
-    given = tuple(Path(word) for word in record.get("command", []) if word.endswith((".phil", ".eff", ".params")))
-    parameters = replace(parameters, phil_files=given)
+    parameters = replace(parameters, phil_files=phil_files(record))
     if not any((folder / f"{TABLE_NAME}{ending}").is_file() for ending in (".parquet", ".pkl")):
         raise InputError(f"{folder}: no table of shots ({TABLE_NAME}.parquet): no shot was refined there")
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -62,6 +60,13 @@ def read_run(folder: Path) -> EarlierRun:
     for lattices in rows.values():
         lattices.sort(key=lambda row: row.get("exp_idx") or 0)
     return EarlierRun(folder, parameters, settings_from_phil(parameters), record, rows)
+
+
+def phil_files(record: dict[str, Any]) -> tuple[Path, ...]:
+    """Files whose folders an earlier run's relative paths are seen from: its working directory's and its PHIL files'."""
+    base = Path(record.get("directory", "."))
+    given = [word for word in record.get("command", []) if word.endswith((".phil", ".eff", ".params"))]
+    return (base / "run.phil", *(base / word for word in given))
 
 
 def wanted_tags(earlier: EarlierRun, tags: list[str]) -> list[str]:
@@ -73,13 +78,14 @@ def wanted_tags(earlier: EarlierRun, tags: list[str]) -> list[str]:
 
 def shot_files(earlier: EarlierRun) -> list[ShotFiles]:
     """The inputs of the earlier run, with the tags that it gave them."""
+    from bayesbragg.io.phil import resolve_path
     from bayesbragg.pipeline.shot_files import pair_files, read_shot_list, unique_tags, with_spectra
 
     listed = earlier.parameters.path(earlier.parameters.exp_ref_spec_file)
     if listed is not None:
         shots = unique_tags(read_shot_list(listed))
     else:
-        names = [Path(name) for name in earlier.record["inputs_sha256"]]
+        names = [resolve_path(name, phil_files(earlier.record)) for name in earlier.record["inputs_sha256"]]
         paths = [path for path in names if path.suffix in (".expt", ".json", ".refl")]
         if not paths:
             raise InputError(f"{earlier.folder / 'run.json'}: it names no inputs; refine the shots again")
@@ -90,10 +96,11 @@ def shot_files(earlier: EarlierRun) -> list[ShotFiles]:
 
 def compare_inputs(record: dict[str, Any]) -> None:
     """Inputs that have changed or gone since the refinement make another posterior: say so."""
-    before = record["inputs_sha256"]
-    now = file_hashes(before)
-    for name, digest in before.items():
-        if name not in now:
-            log.warning("%s: an input of the refinement is no longer there; run this from the same directory", name)
-        elif now[name] != digest:
+    from bayesbragg.io.phil import resolve_path
+
+    for name, digest in record["inputs_sha256"].items():
+        now = list(file_hashes([resolve_path(name, phil_files(record))]).values())
+        if not now:
+            log.warning("%s: an input of the refinement is no longer there", name)
+        elif now != [digest]:
             log.warning("%s: has changed since the refinement", name)

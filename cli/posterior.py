@@ -1,7 +1,7 @@
 """Error bars and full posteriors of refined shots, or of a joint geometry.
 
 Give the output folder of bayesbragg refine, or single shots in it (TAG_refined.expt). Each shot is prepared again as
-its refinement did, from the settings and inputs that run.json names; run it from the same working directory. Given the
+its refinement did, from the settings and inputs that run.json names, seen from where the refinement ran. Given the
 output folder of bayesbragg geometry-refine, panels and shots have one posterior (docs/geometry.md).
 
 settings (KEY=VALUE):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesbragg.cli.common import progress, provenance
-from bayesbragg.cli.earlier_run import compare_inputs
+from bayesbragg.cli.earlier_run import compare_inputs, phil_files
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def explore_folder(
         phil = Path(temporary) / "run.phil"
         phil.write_text(text, encoding="utf-8")
         parameters = load_phil([phil], program="geometry", warn=False)
-    given = tuple(Path(word) for word in record.get("command", []) if word.endswith((".phil", ".eff", ".params")))
-    job = geometry_job(replace(parameters, phil_files=given))
+    job = geometry_job(replace(parameters, phil_files=phil_files(record)))
     # The saved state of the search is where it starts: at the optimum, if nothing has changed.
     job = replace(job, folder=folder, settings=replace(job.settings, resume=True, keep_in_memory=True))
     compare_inputs(record)

@@ -65,6 +65,16 @@ def run(first_run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     return folder
 
 
+def test_a_run_of_relative_paths_looked_at_from_elsewhere(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(data)
+    assert main(["refine", "run.phil", "shot_1.expt", "shot_1.refl", f"outdir={tmp_path / 'out'}", "--quiet"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["posterior", "out", "draws=100", "--quiet"]) == 0
+    assert "1 of 1 posteriors" in capsys.readouterr().out
+
+
 def test_posteriors_of_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shot = run / "shot_1_refined.expt"
     assert main(["posterior", str(shot), "draws=300", "plots=True", "parameters=ucell_a,Na", "--quiet"]) == 0
