@@ -63,7 +63,7 @@ def read_run(folder: Path) -> EarlierRun:
 
 
 def phil_files(record: dict[str, Any]) -> tuple[Path, ...]:
-    """Files whose folders an earlier run's relative paths are seen from: its working directory's and its PHIL files'."""
+    """Files from whose folders an earlier run's paths are seen: one in its working directory, and its PHIL files."""
     base = Path(record.get("directory", "."))
     given = [word for word in record.get("command", []) if word.endswith((".phil", ".eff", ".params"))]
     return (base / "run.phil", *(base / word for word in given))
