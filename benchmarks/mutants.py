@@ -5,9 +5,10 @@
 
 A mutant is the package with one operator, comparison, number, sign or function exchanged for a near one, at a place
 chosen by the seed. The tests that reach the changed line (from the .coverage and tests.xml that the first command
-leaves) run on it, shortest first, until one fails (the mutant is killed) or a minute's worth of them has run. One that
-lives is printed with its line: a hole in the tests, or a change that changes nothing anybody is told, such as another
-rounding of a bucket. With ``--write`` the table goes to ``benchmarks/results/mutants.md``.
+leaves) run on it, those of its room first, the shortest first, until one fails (the mutant is killed) or a minute's
+worth of them has run. One that lives is printed with its line: a hole in the tests, or a change that changes nothing
+anybody is told, such as another rounding of a bucket. With ``--write`` the table goes to
+``benchmarks/results/mutants.md``.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class Tests:
                 self.lines[name][line] |= {c.rpartition("|")[0] for c in contexts if "::" in c}
 
     def of(self, mutant: Mutant, budget: float) -> list[str]:
-        """Tests that reach the line, shortest first, until their time is spent; one at least.
+        """Tests that reach the line, of its room and short ones first, until their time is spent; one at least.
 
         A line that runs when its module is imported is reached by every test that reaches any line of the module.
         """
@@ -156,7 +157,8 @@ class Tests:
         found = lines[mutant.line] or set().union(*lines.values())
         chosen: list[str] = []
         spent = 0.0
-        for name in sorted(found, key=lambda n: self.seconds[n]):
+        room = f"tests/{mutant.path.parent.name}/"
+        for name in sorted(found, key=lambda n: (not n.startswith(room), self.seconds[n])):
             if chosen and spent + self.seconds[name] > budget:
                 break
             chosen.append(name)
