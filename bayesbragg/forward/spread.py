@@ -108,7 +108,8 @@ def _frames(q0: Array) -> tuple[Array, Array]:
 
 def mixture_size(ratio: float) -> int:
     """Nodes for a spread that is so many times as wide as a block; few sizes, so that shots share compilations."""
-    needed = 0.1 + 2.0 * np.arcsinh(ratio)
+    reach = np.arcsinh(ratio)
+    needed = 0.1 + 2.0 * reach + 0.02 * reach**2
     return next((n for n in (2, 3, 4, 5, 6, 8, 10, 12) if n >= needed), 16)
 
 

@@ -112,8 +112,9 @@ def test_size_of_the_rule() -> None:
     assert 2 < expected < 16
     assert rule_size(PARAMETERS, SCENE, isotropic, REFLEXES) == expected
     # Just below and above the ratio where one more is needed.
-    edge = math.degrees(narrow * math.sinh(0.5 * (expected - 0.1)))
-    for factor, size in ((1 - 1e-6, expected), (1 + 1e-6, mixture_size(math.sinh(0.5 * expected)))):
+    reach = 50.0 * (math.sqrt(1.0 + 0.02 * (expected - 0.1)) - 1.0)
+    edge = math.degrees(narrow * math.sinh(reach))
+    for factor, size in ((1 - 1e-6, expected), (1 + 1e-6, mixture_size(1.001 * math.sinh(reach)))):
         there = replace(PARAMETERS, mosaic=replace(PARAMETERS.mosaic, eta_deg=np.array([factor * edge, 9.0, 9.0])))
         assert rule_size(there, SCENE, isotropic, REFLEXES) == size
     assert rule_size(PARAMETERS, SCENE, replace(isotropic, mosaic_nodes=7), REFLEXES) == 7

@@ -161,10 +161,10 @@ def test_rule_integrates_even_functions() -> None:
 
 
 def test_sizes_of_rules() -> None:
-    """Nodes go up where 0.1 + 2 asinh(ratio) passes them; 16 beyond the last."""
+    """Nodes go up where 0.1 + 2 r + r^2 / 50 passes them, r = asinh(ratio); 16 beyond the last."""
     sizes = (2, 3, 4, 5, 6, 8, 10, 12, 16)
     for n, following in itertools.pairwise(sizes):
-        edge = math.sinh(0.5 * (n - 0.1))
+        edge = math.sinh(50.0 * (math.sqrt(1.0 + 0.02 * (n - 0.1)) - 1.0))
         assert mixture_size(edge * (1 - 1e-9)) == n
         assert mixture_size(edge * (1 + 1e-9)) == following
     assert mixture_size(0.0) == 2
