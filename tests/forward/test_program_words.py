@@ -43,7 +43,12 @@ def test_platform_is_that_of_the_first_device(
     monkeypatch: pytest.MonkeyPatch, kind: str, version: str, name: str
 ) -> None:
     monkeypatch.setattr(jax, "devices", lambda: [device(kind, version), device("other", "")])
-    assert platform() == name
+    before = jax.config.jax_default_device  # type: ignore[attr-defined]
+    jax.config.update("jax_default_device", None)
+    try:
+        assert platform() == name
+    finally:
+        jax.config.update("jax_default_device", before)
 
 
 def test_platform_is_the_default_where_there_is_one() -> None:
