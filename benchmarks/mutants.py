@@ -194,7 +194,7 @@ def killed(mutant: Mutant, tests: list[str], limit: float, programs: Path) -> tu
             return "late", time.perf_counter() - clock
     # 1: a test failed; 2: a module could not even be imported. Anything else says nothing of the mutant.
     end = {0: "lived", 1: "killed", 2: "killed"}.get(done.returncode)
-    if end is None and b"while loading conftest" in done.stderr:
+    if end is None and (b"while loading conftest" in done.stderr or b"\nERROR tests/" in done.stdout):
         end = "killed"
     if end is None:
         raise RuntimeError(f"{mutant}: pytest ended with {done.returncode}: {done.stdout.decode()[-300:]}")
