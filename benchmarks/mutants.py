@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import random
 import shutil
@@ -192,10 +193,9 @@ def killed(mutant: Mutant, tests: list[str], limit: float, programs: Path) -> tu
             done = subprocess.run([*command, *tests], cwd=ROOT, env=environment, capture_output=True, timeout=limit)
         except subprocess.TimeoutExpired:
             return "late", time.perf_counter() - clock
-    # 1: a test failed; 2: a module could not even be imported. Anything else says nothing of the mutant.
-    end = {0: "lived", 1: "killed", 2: "killed"}.get(done.returncode)
-    if end is None and (b"while loading conftest" in done.stderr or b"\nERROR tests/" in done.stdout):
-        end = "killed"
+    # 1: a test failed; 2 and 4: a module could not even be imported, so that its tests are not there. Anything else says
+    # nothing of the mutant.
+    end = {0: "lived", 1: "killed", 2: "killed", 4: "killed"}.get(done.returncode)
     if end is None:
         raise RuntimeError(f"{mutant}: pytest ended with {done.returncode}: {done.stdout.decode()[-300:]}")
     return end, time.perf_counter() - clock
@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, nargs="+", default=[ROOT / "tests.xml"])
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests for a mutant")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds for a mutant")
+    parser.add_argument("--rows", type=Path, help="keep what became of each here, and go on from there")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     rooms = given.rooms.split(",")
@@ -220,10 +221,18 @@ def main() -> None:
     tests, programs = Tests(given.coverage, given.report), Path(tempfile.mkdtemp())
     counts: Counter[str] = Counter()
     living: list[str] = []
+    known: dict[str, str] = {}
+    if given.rows is not None and given.rows.is_file():
+        known = dict(json.loads(line) for line in given.rows.read_text().splitlines())
 
     def tried(mutant: Mutant) -> None:
         reached = tests.of(mutant, given.budget)
-        end, seconds = killed(mutant, reached, given.limit, programs) if reached else ("lived", 0.0)
+        end, seconds = known.get(f"{mutant} at {mutant.start}"), 0.0
+        if end is None:
+            end, seconds = killed(mutant, reached, given.limit, programs) if reached else ("lived", 0.0)
+            if given.rows is not None:
+                with open(given.rows, "a", encoding="utf-8") as out:
+                    out.write(json.dumps([f"{mutant} at {mutant.start}", end]) + "\n")
         counts[end] += 1
         if end == "lived":
             living.append(str(mutant))
