@@ -193,8 +193,8 @@ def killed(mutant: Mutant, tests: list[str], limit: float, programs: Path) -> tu
             done = subprocess.run([*command, *tests], cwd=ROOT, env=environment, capture_output=True, timeout=limit)
         except subprocess.TimeoutExpired:
             return "late", time.perf_counter() - clock
-    # 1: a test failed; 2 and 4: a module could not even be imported, so that its tests are not there. Anything else says
-    # nothing of the mutant.
+    # 1: a test failed; 2 and 4: a module could not even be imported, so that its tests are not there. Anything else
+    # says nothing of the mutant.
     end = {0: "lived", 1: "killed", 2: "killed", 4: "killed"}.get(done.returncode)
     if end is None:
         raise RuntimeError(f"{mutant}: pytest ended with {done.returncode}: {done.stdout.decode()[-300:]}")
