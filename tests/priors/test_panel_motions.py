@@ -257,3 +257,8 @@ def test_small_numbers_are_accepted() -> None:
     wide = shared_prior(tilted(), PanelPriors(None, CENTER, (4.0,) * 6))
     np.testing.assert_allclose(wide.mean[:30], CENTER * 5, rtol=1e-12)
     np.testing.assert_array_equal(shared_prior(tilted(), PanelPriors(WIDTHS)).mean, np.zeros(33))
+
+
+def test_panels_are_expected_where_they_stand() -> None:
+    """Without a center every motion has mean zero."""
+    np.testing.assert_array_equal(shared_prior(tilted(), PanelPriors(None, beta=BETA)).mean, 0.0)
