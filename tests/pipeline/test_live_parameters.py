@@ -14,6 +14,7 @@ from bayesbragg.io.phil.scopes import bare, master, walk_definitions
 from bayesbragg.io.phil.stills_live import STILLS
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.from_phil import settings_from_phil
+from bayesbragg.pipeline.simulate_settings import simulate_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REFINE = (REPOSITORY / "cli/refine.py").read_text() + (REPOSITORY / "bayesbragg/io/phil/resolved.py").read_text()
@@ -86,9 +87,10 @@ def size(name: str, kind: str) -> int:
 
 
 @lru_cache
-def outcome(*words: str) -> str:
+def outcome(*words: str, command: str = "refine") -> str:
+    read = {"refine": settings_from_phil, "simulate": simulate_settings}[command]
     try:
-        return repr(settings_from_phil(load_phil([], words, warn=False)))
+        return repr(read(load_phil([], words, warn=False)))
     except InputError as error:
         return f"error: {error}"
 
@@ -119,8 +121,9 @@ def test_settings_follow(name: str) -> None:
             three = ",".join(["5"] * size(name, ""))
             context += [f"{partner}.{parameter}={three}", f"{group}.{parameter}={three}"]
     context = [word for word in context if not word.startswith(f"{name}=") or name.startswith(("betas", "centers"))]
-    before = outcome(*context)
-    after = outcome(*context, f"{name}={value}")
+    command = "simulate" if name.startswith("simulate.") else "refine"
+    before = outcome(*context, command=command)
+    after = outcome(*context, f"{name}={value}", command=command)
     assert not before.startswith("error"), before
     assert before != after, f"{name}={value} changes nothing"
 
