@@ -108,7 +108,7 @@ def refine_geometry(
         notes.append(note)
 
     def after(now: JointState) -> None:
-        keeper.save(now)
+        keeper.save(now, terms)
         if on_step is not None:
             on_step(now)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from bayesbragg.inference.communicator import Communicator
-from bayesbragg.inference.joint_types import Iteration, JointState, Term
+from bayesbragg.inference.joint_types import Iteration, JointState
 from bayesbragg.io.geometry_results import read_arrays, write_arrays
 from bayesbragg.pipeline.geometry_job import GeometryJob
+from bayesbragg.pipeline.geometry_term import ShotTerm
 
 __all__ = ["StateKeeper"]
 
@@ -46,7 +47,8 @@ class StateKeeper:
         ]
         self.mark = hashlib.sha256("\n".join(known).encode()).hexdigest()
 
-    def save(self, state: JointState) -> None:
+    def save(self, state: JointState, terms: Sequence[ShotTerm]) -> None:
+        """Write the state; with it where each shot's reflections were listed, which decides about the last digits."""
         widths = np.zeros(self.comm.size)
         widths[self.comm.rank] = max((x.shape[1] for x in state.own), default=0)
         width = int(self.comm.sum(widths).max())
@@ -55,21 +57,35 @@ class StateKeeper:
             own[place, : x.shape[1]] = x[0]
             own[place, -1] = x.shape[1]
         own = self.comm.sum(own)
+        listed = np.zeros((self.n, 1 + width + len(state.shared)))
+        for place, term in zip(self.places, terms, strict=True):
+            if term.listed_at is not None:
+                there, shared = term.listed_at
+                listed[place, 0] = 1.0
+                listed[place, 1 : 1 + there.shape[1]], listed[place, 1 + width :] = there[0], shared
+        listed = self.comm.sum(listed)
         if self.comm.rank:
             return
         numbers = [state.target, state.damping, state.growth, state.iteration, state.round]
         trace = np.array([list(asdict(step).values()) for step in state.trace], dtype=float)
-        arrays = {"own": own, "shared": state.shared, "numbers": np.array(numbers), "trace": trace}
+        arrays = {"own": own, "shared": state.shared, "numbers": np.array(numbers), "trace": trace, "listed": listed}
         arrays["widths"] = np.zeros(0) if state.widths is None else state.widths
         write_arrays(self.path, {**arrays, "mark": np.array(self.mark)})
 
-    def load(self, terms: Sequence[Term]) -> JointState | None:
+    def load(self, terms: Sequence[ShotTerm]) -> JointState | None:
+        """The state that was saved, if it is one of this job; reflections are listed where they were."""
         found = read_arrays(self.path)
         if found is None or str(found.get("mark")) != self.mark:
             return None
         own = [found["own"][p, : int(found["own"][p, -1])][None] for p in self.places]
         if any(x.shape != t.start.shape for x, t in zip(own, terms, strict=True)):
             return None
+        listed, width = found.get("listed"), len(found["own"][0]) - 1
+        if listed is None:
+            return None
+        for place, term in zip(self.places, terms, strict=True):
+            if listed[place, 0]:
+                term.list_at(listed[place, 1 : 1 + term.start.shape[1]][None], listed[place, 1 + width :])
         target, damping, growth, iteration, round_ = (float(v) for v in found["numbers"])
         trace = [
             Iteration(int(r[0]), float(r[1]), float(r[2]), float(r[3]), float(r[4]), float(r[5]), bool(r[6]))

@@ -124,12 +124,15 @@ class ShotTerm:
     Args:
         shot: the still, read once already.
         read: makes it again: then it is not kept, but read at each visit, so that memory is that of one shot.
+
+    Attributes:
+        listed_at: numbers around which reflections were listed last, own and shared; None for the start.
     """
 
     def __init__(self, shot: GeometryShot, read: Callable[[], GeometryShot] | None = None) -> None:
         self.tag, self.start, self.step_limit = shot.prepared.still.tag, shot.term.start, shot.term.step_limit
         self._read, self._kept = read, shot if read is None else None
-        self._listed_at: tuple[FloatArray, FloatArray] | None = None
+        self.listed_at: tuple[FloatArray, FloatArray] | None = None
 
     def shot(self) -> GeometryShot:
         """The still with its present lists of reflections."""
@@ -137,15 +140,20 @@ class ShotTerm:
             return self._kept
         assert self._read is not None
         shot = self._read()
-        return shot if self._listed_at is None else _listed_anew(shot, *self._listed_at)
+        return shot if self.listed_at is None else _listed_anew(shot, *self.listed_at)
+
+    def list_at(self, own: FloatArray, shared: FloatArray) -> GeometryShot:
+        """The still with reflections listed around these numbers, from now on."""
+        shot = _listed_anew(self.shot(), own, shared)
+        self.listed_at = own.copy(), shared.copy()
+        self._kept = shot if self._kept is not None else None
+        return shot
 
     def linearize(self, own: FloatArray, shared: FloatArray) -> list[Blocks]:
         shot = self.shot()
         if np.all(np.isfinite(own)) and not lists_hold(shot, own, shared):
             log.debug("%s: spots have moved beyond the reflections that were listed for them; listed anew", self.tag)
-            self._listed_at = own.copy(), shared.copy()
-            shot = _listed_anew(shot, own, shared)
-            self._kept = shot if self._kept is not None else None
+            shot = self.list_at(own, shared)
         return shot.term.linearize(own, shared)
 
     def target(self, own: FloatArray, shared: FloatArray) -> float:
