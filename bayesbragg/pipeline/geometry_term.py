@@ -142,9 +142,9 @@ class ShotTerm:
         shot = self._read()
         return shot if self.listed_at is None else _listed_anew(shot, *self.listed_at)
 
-    def list_at(self, own: FloatArray, shared: FloatArray) -> GeometryShot:
-        """The still with reflections listed around these numbers, from now on."""
-        shot = _listed_anew(self.shot(), own, shared)
+    def list_at(self, own: FloatArray, shared: FloatArray, shot: GeometryShot | None = None) -> GeometryShot:
+        """The still with reflections listed around these numbers, from now on; ``shot`` where it was read already."""
+        shot = _listed_anew(shot or self.shot(), own, shared)
         self.listed_at = own.copy(), shared.copy()
         self._kept = shot if self._kept is not None else None
         return shot
@@ -153,7 +153,7 @@ class ShotTerm:
         shot = self.shot()
         if np.all(np.isfinite(own)) and not lists_hold(shot, own, shared):
             log.debug("%s: spots have moved beyond the reflections that were listed for them; listed anew", self.tag)
-            shot = self.list_at(own, shared)
+            shot = self.list_at(own, shared, shot)
         return shot.term.linearize(own, shared)
 
     def target(self, own: FloatArray, shared: FloatArray) -> float:
