@@ -40,10 +40,7 @@ def at_the_beam() -> Scene:
 
 @pytest.mark.parametrize("spread", ["none", "isotropic"])
 def test_other_boxes_keep_their_reflections_and_every_box_has_one(spread: str) -> None:
-    options, parameters = (
-        Options(spread=spread),
-        replace(PARAMETERS, mosaic=replace(PARAMETERS.mosaic, eta_deg=np.full(3, 0.1))),
-    )
+    options, parameters = Options(spread=spread), skew_parameters(eta_deg=0.2)
     scene = at_the_beam()
     box, lattice, hkl, brightness = list_reflections(parameters, scene, options, Margin(), None, every_box=True)
     usual = list_reflections(parameters, SCENE, options, Margin(), None, every_box=True)
