@@ -113,9 +113,9 @@ def merge_channels(
         wavelengths and strengths of the nodes, at most as many as channels with photons.
     """
     live = strength > 0
-    k, w = 1.0 / wavelengths_A[live], strength[live]
-    order = np.argsort(k)
-    k, w = k[order], w[order]
+    # A spectrum that was written with few digits names a wavelength several times.
+    k, place = np.unique(1.0 / wavelengths_A[live], return_inverse=True)
+    w = np.bincount(place, strength[live])
     if not len(k):
         return wavelengths_A[:1], strength[:1]
     span = k[-1] - k[0]

@@ -164,19 +164,21 @@ class Parameter:
         """The same prior in coordinates that suit an optimiser.
 
         Bounds are kept by a transform that cannot leave them; scale-like numbers (``positive`` or ``log_ranged``) are
-        searched on a logarithmic scale, where their bounds hold as well.
+        searched on a logarithmic scale, where their bounds hold as well. At its very bound such a coordinate has no
+        slope: the search starts beside it.
         """
         if self.kind in ("positive", "log_ranged"):
-            high = self.high if math.isfinite(self.high) and self.high > self.start else self.start * 1e8
+            high = self.high if math.isfinite(self.high) else self.start * 1e8
             low = self.low if self.low > 0 else min(self.start**2 / high, self.start * 1e-6)
-            return replace(self, kind="log_ranged", low=low, high=high, sigma=1.0)
+            inside = (high / low) ** 1e-6
+            start = min(max(self.start, low * inside), high / inside)
+            return replace(self, kind="log_ranged", low=low, high=high, start=start, sigma=1.0)
         if not (math.isfinite(self.low) or math.isfinite(self.high)):
             return replace(self, kind="normal")
         # A missing bound is put so far away that it does not matter.
         far = 1e6 * max(1.0, abs(self.start))
         low = self.low if math.isfinite(self.low) else self.high - far
         high = self.high if math.isfinite(self.high) else self.low + far
-        # At its very bound a ranged coordinate has no slope: the search must start beside it.
         inside = 1e-6 * (high - low)
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             inside = 1e-3 * (math.sqrt(self.beta) if self.beta is not None else abs(self.start) or self.sigma)

@@ -131,6 +131,17 @@ def test_channels_that_stay() -> None:
     np.testing.assert_array_equal(weights, [1.0])
 
 
+def test_wavelengths_that_are_named_several_times() -> None:
+    """Written with three digits, ninety channels are one: what stands at one wavelength is added up."""
+    distinct = np.linspace(1.3, 1.31, 11)
+    weight = np.random.default_rng(3).uniform(0.5, 1.5, (11, 90))
+    wavelengths, weights = merge_channels(np.repeat(distinct, 90), weight.reshape(-1), 1e-4)
+    np.testing.assert_allclose(wavelengths, distinct[::-1], rtol=1e-14)
+    np.testing.assert_allclose(weights, weight.sum(axis=1)[::-1], rtol=1e-14)
+    wavelengths, weights = merge_channels(np.full(6, 1.3), np.ones(6), 1.0)
+    np.testing.assert_allclose((wavelengths, weights), [[1.3], [6.0]], rtol=1e-14)
+
+
 def test_no_photons() -> None:
     """One dark channel is left, so that arrays are not empty."""
     wavelengths, weights = merge_channels(np.array([1.3, 1.4]), np.zeros(2), 0.01)

@@ -120,7 +120,8 @@ def test_what_makes_no_sense_is_refused(p: Parameter, words: str) -> None:
         # Scales: a bound that says something stays, a missing one goes where it does not matter.
         (Parameter(2.0, "positive", 0.5, 20.0, 0.3), "log_ranged", 2.0, 0.5, 20.0),
         (Parameter(2.0, "positive", 0.5), "log_ranged", 2.0, 0.5, 2e8),
-        (Parameter(2.0, "positive", 0.5, 2.0), "log_ranged", 2.0, 0.5, 2e8),
+        (Parameter(2.0, "positive", 0.5, 2.0), "log_ranged", 2.0 / 4.0**1e-6, 0.5, 2.0),
+        (Parameter(0.5, "log_ranged", 0.5, 2.0), "log_ranged", 0.5 * 4.0**1e-6, 0.5, 2.0),
         (Parameter(2.0, "log_ranged", 0.5, 20.0, 0.3), "log_ranged", 2.0, 0.5, 20.0),
         (Parameter(1e4, "positive", 0.0, 1e12), "log_ranged", 1e4, 1e8 / 1e12, 1e12),
         (Parameter(3.0, "positive", 0.0, 20.0), "log_ranged", 3.0, 3e-6, 20.0),
