@@ -133,7 +133,7 @@ def main(folder: Path, words: dict[str, str]) -> None:
             still = load(folder, shot, settings)
             factors: StructureFactors = structure_factors(still, settings)
             prepared = prepare(still, factors, settings)
-            held = hold_out(prepared, factors, settings, n_folds=int(words.get("folds", 5)))
+            held = hold_out(prepared, n_folds=int(words.get("folds", 5)))
             tried.append((fwhm, prepared, held))
             rows = prepared.shot.reflection_row
             offset = held.centroid_px - np.asarray(still.reflections["xyzobs.px.value"])[rows, :2]

@@ -85,7 +85,7 @@ def shot_result(
 def _error_bars(
     shot: GeometryShot, own: FloatArray, block: Blocks, covariance: FloatArray
 ) -> tuple[dict[str, Any], ...]:
-    layout, inference = shot.term.layout, shot.settings.posterior.inference
+    layout, inference = shot.term.layout, shot.prepared.settings.posterior.inference
     sds = joint_sds(layout, own[0], block, covariance)
     known = dict(zip(layout.names, (sds if inference != "map" else sds * np.nan).tolist(), strict=True))
     said = {"inference": "map" if inference == "map" else "laplace"}

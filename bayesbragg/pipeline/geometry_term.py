@@ -41,15 +41,12 @@ class GeometryShot:
 
     Attributes:
         prepared: its boxes, scene and density; term: its pixels as a term of the joint density.
-        factors, settings, laue_rotations, grouping: what these were made with.
+        grouping: of the panels.
     """
 
     prepared: Prepared
     term: PixelTerm
-    factors: StructureFactors
-    settings: RefineSettings
     grouping: PanelGrouping
-    laue_rotations: FloatArray | None = None
 
 
 def geometry_shot(
@@ -59,21 +56,20 @@ def geometry_shot(
     grouping: PanelGrouping,
     *,
     start: Parameters | None = None,
-    laue_rotations: FloatArray | None = None,
 ) -> GeometryShot:
     """A still as a term of the joint density; arguments as for `prepare`.
 
     Where the settings leave the choice of the lattice sum open, the closed form is used if its error is small at the
     start.
     """
-    prepared = prepare(still, factors, settings, start=start, laue_rotations=laue_rotations)
+    prepared = prepare(still, factors, settings, start=start)
     form = judged(prepared.form, settings.model.forward, prepared.base, prepared.density, prepared.options)
     if form.closed != prepared.form.closed:
         density = form_density(form, prepared.scene, prepared.base, prepared.options, prepared.density.problem.pixels,
                                prepared.layout, prepared.base, settings.likelihood)  # fmt: skip
         prepared = replace(prepared, density=density)
     prepared = replace(prepared, form=form)
-    return GeometryShot(prepared, _term(prepared, grouping), factors, settings, grouping, laue_rotations)
+    return GeometryShot(prepared, _term(prepared, grouping), grouping)
 
 
 def _term(prepared: Prepared, grouping: PanelGrouping, density: LogDensity | None = None) -> PixelTerm:
@@ -106,13 +102,13 @@ def lists_hold(shot: GeometryShot, own: FloatArray, shared: FloatArray) -> bool:
 
 def _listed_anew(shot: GeometryShot, own: FloatArray, shared: FloatArray) -> GeometryShot:
     """The shot with reflections listed around these numbers; its density is the same."""
-    prepared, settings = shot.prepared, shot.settings
+    prepared, settings = shot.prepared, shot.prepared.settings
     parameters, still = shot.term.parameters(own, shared), prepared.still
     # The shift that all panels share is among the parameters.
     detector = moved_detector(still.detector, shot.grouping, shared[: 6 * shot.grouping.n_groups])
     there = replace(still, experiments=tuple(e.with_detector(detector) for e in still.experiments))
-    scene = still_scene(there, still.crystals, prepared.shot.padded(), shot.factors, parameters, prepared.options,
-                        settings.model, shot.laue_rotations)  # fmt: skip
+    scene = still_scene(there, still.crystals, prepared.shot.padded(), prepared.factors, parameters, prepared.options,
+                        settings.model)  # fmt: skip
     density = form_density(prepared.form, scene, parameters, prepared.options, prepared.density.problem.pixels,
                            prepared.layout, prepared.base, settings.likelihood)  # fmt: skip
     return replace(shot, term=_term(prepared, shot.grouping, density))

@@ -17,13 +17,11 @@ import numpy.typing as npt
 from bayesbragg.forward import window_holds
 from bayesbragg.inference.density import LogDensity
 from bayesbragg.inference.map import fit_map
-from bayesbragg.model import StructureFactors
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit
 from bayesbragg.pipeline.lattice_form import form_holds
 from bayesbragg.pipeline.prepare import Prepared, around
 from bayesbragg.pipeline.refine import MAX_WINDOW_ROUNDS
-from bayesbragg.pipeline.settings import RefineSettings
 
 __all__ = ["HeldOut", "box_centroids", "deal", "hold_out", "without"]
 
@@ -83,14 +81,11 @@ def box_centroids(prepared: Prepared, fit: Fit) -> FloatArray:
     return np.stack(middle, axis=1)
 
 
-def hold_out(
-    prepared: Prepared, factors: StructureFactors, settings: RefineSettings, *, n_folds: int = 5, seed: int = 0
-) -> HeldOut:
+def hold_out(prepared: Prepared, *, n_folds: int = 5, seed: int = 0) -> HeldOut:
     """Predict every spot of a still by a fit that has not seen it.
 
     Args:
         prepared: the still; each box must scatter from its own reflection alone (``intensities=wilson``).
-        factors, settings: that it was prepared with.
         n_folds: fits; 5 leave out a fifth of the spots each.
         seed: of the dealing.
 
@@ -99,22 +94,22 @@ def hold_out(
     """
     if prepared.density.problem.pixels.intensities is None:
         raise InputError("held-out prediction takes each box's own reflection; set intensities=wilson")
-    there, whole = _fitted(prepared, factors, settings)
+    there, whole = _fitted(prepared)
     seen = box_centroids(there, whole)
     fold = deal(prepared.shot.n_boxes, n_folds, seed)
     centroid, fits = np.full((prepared.shot.n_boxes, 2), np.nan), []
     for k in range(n_folds):
         hidden = np.flatnonzero(fold == k)
         part = replace(prepared, density=without(prepared.density, hidden))
-        there, fit = _fitted(part, factors, settings)
+        there, fit = _fitted(part)
         fits.append(fit)
         centroid[hidden] = box_centroids(there, fit)[hidden]
     return HeldOut(centroid, seen, fold, whole, tuple(fits))
 
 
-def _fitted(prepared: Prepared, factors: StructureFactors, settings: RefineSettings) -> tuple[Prepared, Fit]:
+def _fitted(prepared: Prepared) -> tuple[Prepared, Fit]:
     """The best fit, with reflections listed where it ends."""
-    options = settings.fit
+    options = prepared.settings.fit
     for _ in range(MAX_WINDOW_ROUNDS):
         fit = fit_map(prepared.density, options)
         parameters = jax.tree.map(np.asarray, prepared.density.parameters(fit.x))
@@ -122,6 +117,6 @@ def _fitted(prepared: Prepared, factors: StructureFactors, settings: RefineSetti
             prepared.form, parameters, prepared.density, prepared.options
         ):
             return prepared, fit
-        prepared = around(prepared, fit.values, factors, settings, None)
+        prepared = around(prepared, fit.values)
         options = replace(options, start_scale=False, start_blocks=False)
     raise InputError(f"{prepared.still.tag}: the fit goes farther from its start each time; start nearer")

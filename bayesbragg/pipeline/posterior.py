@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bayesbragg.io.symmetry import laue_rotations
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.pipeline.load import load_factors
@@ -38,13 +37,12 @@ def fit_again(
         raise InputError(f"{where}: no crystal model; index and refine the shot first")
     wavelength = still.experiments[0].beam.wavelength_A
     factors = load_factors(settings.factors, crystal.hall_symbol.strip() or "P 1", wavelength)
-    rotations = laue_rotations(crystal.space_group_number) if settings.model.diffuse else None
     found = parameters_from_row(rows, where, still.crystals[: settings.max_lattices], settings.start)
-    prepared = prepare(still, factors, settings, laue_rotations=rotations)
+    prepared = prepare(still, factors, settings)
     values = np.asarray(prepared.layout.values_of(found))
-    prepared = around(prepared, values, factors, settings, rotations)
+    prepared = around(prepared, values)
     options = replace(settings.fit, start_scale=False, start_blocks=False)
-    prepared, fit = fit_prepared(prepared, factors, settings, options, rotations)
+    prepared, fit = fit_prepared(prepared, options)
     if fit.status is FitStatus.FAILED:
         raise InputError(f"{where}: its fit failed ({fit.reason}); refine it again, or leave it out")
     return prepared, fit

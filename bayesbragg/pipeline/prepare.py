@@ -35,6 +35,7 @@ class Prepared:
         options, scene, density: the model and the log density (padded to a bucket of boxes).
         layout, base: what varies, and the parameters that it starts from.
         form: the lattice sum of the density.
+        factors, settings: that it was made with.
     """
 
     still: Still
@@ -46,22 +47,18 @@ class Prepared:
     layout: Layout
     base: Parameters
     form: LatticeForm
+    factors: StructureFactors
+    settings: RefineSettings
 
 
 def prepare(
-    still: Still,
-    factors: StructureFactors,
-    settings: RefineSettings,
-    *,
-    start: Parameters | None = None,
-    laue_rotations: FloatArray | None = None,
+    still: Still, factors: StructureFactors, settings: RefineSettings, *, start: Parameters | None = None
 ) -> Prepared:
     """Boxes, background, scene and density of a still.
 
     Args:
         factors: in the primitive basis of the crystals.
         start: replaces the starting values of the settings (parameters of an earlier fit).
-        laue_rotations: rotations of the Laue group acting on Miller indices, ``(n, 3, 3)``, for diffuse scattering.
 
     Raises:
         InputError: no crystal, no usable box, or a cell that does not fit its space group.
@@ -102,21 +99,15 @@ def prepare(
     layout, base = make_layout(priors, first, constraint)
     options = model_options(settings.model, base, still, layout)
     padded = shot.padded()
-    scene = _scene(still, crystals, padded, factors, base, options, settings, laue_rotations)
+    scene = _scene(still, crystals, padded, factors, base, options, settings)
     pixels = pixels_of(padded, report, settings, crystals)
     form = choose_form(settings.model.forward, options)
     density = form_density(form, scene, base, options, pixels, layout, base, settings.likelihood)
     return Prepared(replace(still, experiments=still.experiments[: len(crystals)]), shot, report, options, scene,
-                    density, layout, base, form)  # fmt: skip
+                    density, layout, base, form, factors, settings)  # fmt: skip
 
 
-def around(
-    prepared: Prepared,
-    values: FloatArray,
-    factors: StructureFactors,
-    settings: RefineSettings,
-    laue_rotations: FloatArray | None,
-) -> Prepared:
+def around(prepared: Prepared, values: FloatArray) -> Prepared:
     """The same still, model and priors, started from physical values of its layout and with reflections listed there.
 
     Structure factors and lists of reflections are renewed where they do not serve at these values.
@@ -130,10 +121,10 @@ def around(
             return replace(prepared, density=density, layout=layout)
     else:
         still = prepared.still
-        scene = _scene(still, still.crystals, prepared.shot.padded(), factors, parameters, prepared.options, settings,
-                       laue_rotations)  # fmt: skip
+        scene = _scene(still, still.crystals, prepared.shot.padded(), prepared.factors, parameters, prepared.options,
+                       prepared.settings)  # fmt: skip
     density = form_density(prepared.form, scene, parameters, prepared.options, pixels, layout, prepared.base,
-                           settings.likelihood)  # fmt: skip
+                           prepared.settings.likelihood)  # fmt: skip
     return replace(prepared, scene=scene, density=density, layout=layout)
 
 
@@ -145,10 +136,9 @@ def _scene(
     parameters: Parameters,
     options: Options,
     settings: RefineSettings,
-    laue_rotations: FloatArray | None,
 ) -> Scene:
     """The scene of a padded shot about parameters."""
-    scene = still_scene(still, crystals, shot, factors, parameters, options, settings.model, laue_rotations)
+    scene = still_scene(still, crystals, shot, factors, parameters, options, settings.model)
     if settings.factors.intensities == "wilson":
         return unknown_intensities(scene, shot, crystals)
     return scene

@@ -69,39 +69,28 @@ def refine_still(
     settings: RefineSettings,
     *,
     start: Parameters | None = None,
-    laue_rotations: FloatArray | None = None,
 ) -> Refined:
     """The best fit of a still; arguments as for `prepare`.
 
     A fit that does not converge is a result with its status; only input that cannot be used raises `InputError`.
     """
-    prepared = prepare(still, factors, settings, start=start, laue_rotations=laue_rotations)
-    return refine_prepared(prepared, factors, settings, goes_on=start is not None, laue_rotations=laue_rotations)
+    return refine_prepared(prepare(still, factors, settings, start=start), goes_on=start is not None)
 
 
-def refine_prepared(
-    prepared: Prepared,
-    factors: StructureFactors,
-    settings: RefineSettings,
-    *,
-    goes_on: bool = False,
-    laue_rotations: FloatArray | None = None,
-    fit: Fit | None = None,
-) -> Refined:
-    """The best fit of a still that is ready; arguments as for `prepare`.
+def refine_prepared(prepared: Prepared, *, goes_on: bool = False, fit: Fit | None = None) -> Refined:
+    """The best fit of a still that is ready.
 
     Args:
         goes_on: its start is an earlier fit's end, not to be looked for.
         fit: its fit, where that was made together with others'.
     """
-    options = fit_options(settings, goes_on=goes_on)
-    prepared, fit = fit_prepared(prepared, factors, settings, options, laue_rotations, fit)
-    if settings.min_expected > 0 and fit.status is not FitStatus.FAILED:
-        bright = _without_dim_boxes(prepared, fit, settings)
+    options = fit_options(prepared.settings, goes_on=goes_on)
+    prepared, fit = fit_prepared(prepared, options, fit)
+    if prepared.settings.min_expected > 0 and fit.status is not FitStatus.FAILED:
+        bright = _without_dim_boxes(prepared, fit)
         if bright is not prepared:
             again = replace(options, start_scale=False, start_blocks=False)
-            bright = around(bright, fit.values, factors, settings, laue_rotations)
-            prepared, second = fit_prepared(bright, factors, settings, again, laue_rotations)
+            prepared, second = fit_prepared(around(bright, fit.values), again)
             fit = _together(fit, second)
     return _finish(prepared, fit, on_host(prepared.density.parameters(fit.x)))
 
@@ -111,14 +100,7 @@ def fit_options(settings: RefineSettings, *, goes_on: bool = False) -> MapOption
     return replace(settings.fit, start_scale=False, start_blocks=False) if goes_on else settings.fit
 
 
-def fit_prepared(
-    prepared: Prepared,
-    factors: StructureFactors,
-    settings: RefineSettings,
-    options: MapOptions,
-    laue_rotations: FloatArray | None = None,
-    fit: Fit | None = None,
-) -> tuple[Prepared, Fit]:
+def fit_prepared(prepared: Prepared, options: MapOptions, fit: Fit | None = None) -> tuple[Prepared, Fit]:
     """The best fit, continued until reflections and lattice sum serve where it ends.
 
     Args:
@@ -129,6 +111,7 @@ def fit_prepared(
     """
     fit = fit or fit_map(prepared.density, options)
     onwards = replace(options, start_scale=False, start_blocks=False)
+    wanted = prepared.settings.model.forward
     for _ in range(MAX_WINDOW_ROUNDS):
         parameters = on_host(prepared.density.parameters(fit.x))
         if fit.status is FitStatus.FAILED:
@@ -136,11 +119,11 @@ def fit_prepared(
         served = window_holds(parameters, prepared.scene)
         served = served and form_holds(prepared.form, parameters, prepared.density, prepared.options)
         if served:
-            form = judged(prepared.form, settings.model.forward, parameters, prepared.density, prepared.options)
+            form = judged(prepared.form, wanted, parameters, prepared.density, prepared.options)
             changed, prepared = form.closed != prepared.form.closed, replace(prepared, form=form)
             if not changed:
                 break
-        prepared = around(prepared, fit.values, factors, settings, laue_rotations)
+        prepared = around(prepared, fit.values)
         again = fit_map(prepared.density, onwards)
         fit = replace(_together(fit, again), start_target=fit.start_target)
     return prepared, fit
@@ -152,7 +135,7 @@ def _together(first: Fit, second: Fit) -> Fit:
                    iterations=first.iterations + second.iterations, seconds=first.seconds + second.seconds)  # fmt: skip
 
 
-def _without_dim_boxes(prepared: Prepared, fit: Fit, settings: RefineSettings) -> Prepared:
+def _without_dim_boxes(prepared: Prepared, fit: Fit) -> Prepared:
     """The still without boxes of which the fit expects too little; itself where there are none.
 
     A finder sees weak spots where noise has made them bright or sharp, and what is chosen by its own noise pulls a fit.
@@ -161,7 +144,7 @@ def _without_dim_boxes(prepared: Prepared, fit: Fit, settings: RefineSettings) -
     Raises:
         InputError: too few boxes are left.
     """
-    shot = prepared.shot
+    shot, settings = prepared.shot, prepared.settings
     expected = np.sum(np.asarray(prepared.density.bragg(fit.x), dtype=np.float64), axis=1)
     bright = expected >= settings.min_expected
     used = np.any(shot.trusted, axis=1)

@@ -14,13 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from bayesbragg.forward import Parameters
 from bayesbragg.inference.map import fit_many
-from bayesbragg.io.symmetry import laue_rotations
-from bayesbragg.model import StructureFactors
 from bayesbragg.model.fit import Fit
 from bayesbragg.pipeline.device import choose_device, forget_programs, remember_programs
 from bayesbragg.pipeline.error_bars import error_columns
@@ -36,8 +31,6 @@ from bayesbragg.pipeline.workers import share_out
 from bayesbragg.pipeline.write import forget, is_written, write_refined
 
 __all__ = ["Job", "Outcome", "run_shots"]
-
-FloatArray = npt.NDArray[np.float64]
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +92,9 @@ def _refine_files(job: Job, files: ShotFiles) -> Iterator[Outcome]:
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """A still that waits for its fit, with what it needs and the seconds that it took so far."""
+    """A still that waits for its fit, and the seconds that it took so far."""
 
     prepared: Prepared
-    factors: StructureFactors
-    rotations: FloatArray | None
     goes_on: bool
     seconds: float
 
@@ -145,10 +136,9 @@ def _make_ready(job: Job, entry: tuple[ShotFiles, StillSource | Outcome]) -> _Re
         factors = load_factors(
             job.settings.factors, crystal.hall_symbol.strip() or "P 1", still.experiments[0].beam.wavelength_A
         )
-        rotations = laue_rotations(crystal.space_group_number) if job.settings.model.diffuse else None
         start = _start(job, source, still)
-        prepared = prepare(still, factors, job.settings, start=start, laue_rotations=rotations)
-        return _Ready(prepared, factors, rotations, start is not None, time.perf_counter() - clock)
+        prepared = prepare(still, factors, job.settings, start=start)
+        return _Ready(prepared, start is not None, time.perf_counter() - clock)
     except Exception as error:
         forget(job.folder, source.tag)
         return failure(source.tag, files, error, clock)
@@ -207,8 +197,7 @@ def _fit(job: Job, files: ShotFiles, ready: _Ready, fit: Fit | None = None) -> _
     clock = time.perf_counter()
     tag = ready.prepared.still.tag
     try:
-        refined = refine_prepared(ready.prepared, ready.factors, job.settings, goes_on=ready.goes_on,
-                                  laue_rotations=ready.rotations, fit=fit)  # fmt: skip
+        refined = refine_prepared(ready.prepared, goes_on=ready.goes_on, fit=fit)
     except Exception as error:
         forget(job.folder, tag)
         return files, failure(tag, files, error, clock), ready.seconds

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bayesbragg.forward import Options, Parameters, Scene, build_scene
 from bayesbragg.forward.diffuse import DiffuseModel
 from bayesbragg.forward.psf import fibre_kernel
+from bayesbragg.io.symmetry import laue_rotations
 from bayesbragg.model import Crystal, Detector, Shot, Spectrum, StructureFactors
 from bayesbragg.pipeline.settings import ModelSettings
 from bayesbragg.pipeline.still import Still
@@ -70,19 +71,18 @@ def still_scene(
     base: Parameters,
     options: Options,
     model: ModelSettings,
-    laue_rotations: FloatArray | None,
 ) -> Scene:
     """Everything about a still that a fit does not vary, for its boxes.
 
     Args:
         shot: the boxes, padded to a bucket.
         base: parameters around which structure factors are looked up.
-        laue_rotations: rotations of the Laue group acting on Miller indices, ``(n, 3, 3)``, for diffuse scattering.
     """
     detector, spectrum = still.detector, still.spectrum
     kernel = None
     if model.psf_fwhm_um is not None:
         kernel = fibre_kernel(model.psf_fwhm_um, float(detector.pixel_size_mm[0, 0]) * 1e3, model.psf_radius)
+    rotations = laue_rotations(crystals[0].space_group_number) if options.diffuse else None
     return build_scene(
         detector,
         still.experiments[0].beam,
@@ -93,19 +93,23 @@ def still_scene(
         base,
         options,
         kernel=kernel,
-        **scene_arguments(detector, options, model, laue_rotations),
+        **scene_arguments(detector, options, model, rotations),
     )
 
 
 def scene_arguments(
-    detector: Detector, options: Options, model: ModelSettings, laue_rotations: FloatArray | None
+    detector: Detector, options: Options, model: ModelSettings, rotations: FloatArray | None
 ) -> dict[str, Any]:
-    """What `bayesbragg.forward.build_scene` is told besides: beam size, polarization, spread, diffuse model, sensor."""
+    """What `bayesbragg.forward.build_scene` is told besides: beam size, polarization, spread, diffuse model, sensor.
+
+    Args:
+        rotations: of the Laue group acting on Miller indices, ``(n, 3, 3)``; diffuse scattering needs them.
+    """
     thick, attenuation = _sensor(detector, model)
     diffuse = None
     if options.diffuse:
-        rotations = np.eye(3)[None] if laue_rotations is None or not model.symmetrize_diffuse else laue_rotations
-        diffuse = DiffuseModel(rotations @ _principal_axes(model.diffuse_orientation))
+        used = rotations if rotations is not None and model.symmetrize_diffuse else np.eye(3)[None]
+        diffuse = DiffuseModel(used @ _principal_axes(model.diffuse_orientation))
     return {
         "beam_size_mm": model.beam_size_mm,
         "kahn_factor": 1.0 if model.kahn == "classic" else None,

@@ -73,7 +73,7 @@ def _scene_maker(still: Still, parameters: Parameters, options: Options, model: 
 
     def scene_of(shot: Shot) -> Scene:
         return still_scene(
-            still, still.crystals, shot, EQUAL_FACTORS, parameters, plain, replace(model, psf_fwhm_um=None), None
+            still, still.crystals, shot, EQUAL_FACTORS, parameters, plain, replace(model, psf_fwhm_um=None)
         )
 
     return scene_of

@@ -14,7 +14,6 @@ import numpy as np
 from bayesbragg.io.images import read_image
 from bayesbragg.io.masks import read_mask
 from bayesbragg.io.matching import ImageGroup
-from bayesbragg.io.symmetry import laue_rotations
 from bayesbragg.model import Experiment, Reflections
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import FitStatus
@@ -235,9 +234,8 @@ def _onwards(found: ProcessedStill, still: Still, settings: StillsSettings, name
     if settings.do_refine or settings.predictions.with_factors:
         factors = load_factors(own.factors, crystal.hall_symbol.strip() or "P 1", wavelength)
     if settings.do_refine and factors is not None:
-        rotations = laue_rotations(crystal.space_group_number) if own.model.diffuse else None
         try:
-            refined = refine_still(still, factors, own, laue_rotations=rotations)
+            refined = refine_still(still, factors, own)
         except InputError as error:
             return replace(found, status=StillStatus.NOT_REFINED, reason=_named(name, error))
         if refined.fit.status is FitStatus.FAILED:
