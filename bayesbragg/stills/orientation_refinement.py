@@ -14,7 +14,7 @@ fade for outliers; the cell keeps the symmetry of its crystal system and leans o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ LEAST_PX = 0.1
 LEAST_DISTANCE = 3e-5
 """Floors of the estimated spreads of the residuals, pixels and 1/angstrom."""
 STEP = 1e-6
+RIGHT_DEG = 1e-6
+"""Angles nearer to 90 degrees than this are right ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,9 @@ def _cell_freedom(crystal: Crystal) -> FloatArray:
     if number <= 2:
         return np.eye(6)
     if number <= 15:
-        return np.vstack([lengths, angles[np.argmax(np.abs(cell[3:] - 90.0))]])
+        oblique = np.abs(cell[3:] - 90.0)
+        # The unique axis is b where all three angles are right, which rounding must not decide.
+        return np.vstack([lengths, angles[np.argmax(oblique) if oblique.max() > RIGHT_DEG else 1]])
     if number <= 74:
         return lengths
     if number > 194:
@@ -232,7 +236,7 @@ def refine_orientation(
         crystal = _moved(crystal, freedom, step)
         if turn < 1e-7 and n:
             break
-    return OrientationFit(replace(crystal), sigma_px, sigma_distance)
+    return OrientationFit(crystal, sigma_px, sigma_distance)
 
 
 def with_excitation(

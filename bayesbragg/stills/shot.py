@@ -146,13 +146,17 @@ def make_shot(
     position = spot_positions(reflections, settings)
     n = len(position)
     panel = np.asarray(reflections["panel"], dtype=np.int64)
-    if panel.min() < 0 or panel.max() >= detector.n_panels:
-        raise InputError(f"reflections name panel {panel.max()}, but the detector has {detector.n_panels} panels")
+    strange = (panel < 0) | (panel >= detector.n_panels)
+    if np.any(strange):
+        raise InputError(
+            f"reflections name panel {panel[strange][0]}, but the detector has panels 0 to {detector.n_panels - 1}; "
+            "give the reflections of this detector"
+        )
     layout = PanelLayout.of_sizes(detector.image_size)
     pixels = _flat(image, detector, "image")
     good = np.ones(len(pixels), dtype=bool) if mask is None else _flat(mask, detector, "mask").astype(bool)
     hint = None if background_mask is None else _flat(background_mask, detector, "background mask").astype(bool)
-    readout: float | FloatArray = sigma_readout_adu / gain
+    readout: float | FloatArray = float(sigma_readout_adu / gain)
     if dark_rms_adu is not None:
         readout = _flat(dark_rms_adu, detector, "dark RMS").astype(np.float64) / gain
 

@@ -200,8 +200,7 @@ def find_spots(
         )
     per_panel = detector.gain if settings.gain is None else np.full(len(panels), settings.gain)
     per_panel = np.broadcast_to(per_panel if gain is None else np.asarray(gain, dtype=np.float64), (len(panels),))
-    lists: list[SpotList] = []
-    n_strong = n_pixels = 0
+    found: list[tuple[FloatArray, BoolArray, IntArray]] = []
     for shape in dict.fromkeys(shapes):
         numbers = np.array([i for i, s in enumerate(shapes) if s == shape])
         values = np.stack([np.asarray(panels[i], dtype=np.float64) for i in numbers])
@@ -209,17 +208,14 @@ def find_spots(
         trusted = (values >= low) & (values <= high)
         if mask is not None:
             trusted &= np.stack([np.asarray(mask[i], dtype=bool) for i in numbers])
-        strong = strong_pixels(values, trusted, per_panel[numbers, None, None], settings)
-        n_strong += int(strong.sum())
-        n_pixels += strong.size
-        if n_strong > settings.max_strong_pixel_fraction * n_pixels:
-            continue
-        lists.append(spot_list(values, strong, numbers))
+        found.append((values, strong_pixels(values, trusted, per_panel[numbers, None, None], settings), numbers))
+    n_strong, n_pixels = (sum(int(f(strong)) for _, strong, _ in found) for f in (np.sum, np.size))
     if n_strong > settings.max_strong_pixel_fraction * n_pixels:
         raise InputError(
             f"{n_strong} of {n_pixels} pixels are strong; expected at most a fraction of "
             f"{settings.max_strong_pixel_fraction}; check gain and global_threshold, or leave the image out"
         )
+    lists = [spot_list(*parts) for parts in found]
     tables = [spots_to_reflections(s, _kept(s, detector, beam, settings), shoeboxes=shoeboxes) for s in lists]
     if len(tables) == 1:
         return tables[0]

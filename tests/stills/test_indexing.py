@@ -210,6 +210,19 @@ def test_refinement_recovers_cell_and_orientation() -> None:
     assert fit.sigma_px == pytest.approx(0.2, rel=0.2)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_monoclinic_cell_with_right_angles_keeps_its_unique_axis(seed: int) -> None:
+    crystal, _ = crystal_of((50, 60, 70, 90, 90, 90), "P21")
+    turn = Rotation.random(random_state=seed).as_matrix()
+    truth = crystal.with_cell_and_orientation((50, 60, 70, 90, 90.4, 90), turn)
+    start = crystal.with_cell_and_orientation(crystal.cell, turn)
+    detector = flat()
+    p = predict(truth, BEAM, Spectrum.monochromatic(1.3), detector, d_min=2.5, n_abc=50, widths=2.0)
+    place, _, _ = predicted_centroids(truth, BEAM, detector, p.miller_index, p.panel)
+    fit = refine_orientation(start, BEAM, detector, p.miller_index, p.panel, place)
+    np.testing.assert_allclose(fit.crystal.cell[3:], [90, 90.4, 90], atol=0.02)
+
+
 TUTORIAL = SpotfinderSettings(
     gain=28, global_threshold=40, kernel_size=(2, 2), sigma_strong=1, sigma_background=6, min_spot_size=2
 )

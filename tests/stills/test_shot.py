@@ -228,7 +228,8 @@ def test_resolution_ranges_and_lattices(still: tuple[list[np.ndarray], Detector]
     [
         ({"reflections": table([])}, "no reflections"),
         ({"reflections": Reflections({"panel": np.zeros(1, int)})}, "no column 'xyzobs.px.value'"),
-        ({"reflections": table([(5, 1.0, 1.0)])}, "panel 5"),
+        ({"reflections": table([(5, 1.0, 1.0)])}, "panel 5, but the detector has panels 0 to 1"),
+        ({"reflections": table([(-1, 1.0, 1.0), (1, 9.0, 9.0)])}, "panel -1"),
         ({"reflections": table(SPOTS, miller_index=np.zeros((4, 3), int))}, "no usable box .4 not indexed"),
         ({"image": [np.zeros((3, 3)), np.zeros((3, 3))]}, "panel 0"),
         ({"image": [np.zeros((3, 3))]}, "1 panels"),

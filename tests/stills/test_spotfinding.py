@@ -155,6 +155,21 @@ def test_tutorial_spots_are_those_of_dials(shared: Path, shot: int) -> None:
         np.testing.assert_array_equal(ours["shoebox"][i].mask, box.mask)
 
 
+def test_a_small_panel_full_of_spots_keeps_them() -> None:
+    """The fraction of strong pixels is that of the whole image, whatever the sizes of its panels."""
+    rng = np.random.default_rng(0)
+    small = rng.poisson(1.0, (10, 12)).astype(float)
+    for slow, fast in np.ndindex(2, 2):
+        small[5 * slow + 1 : 5 * slow + 4, 6 * fast + 1 : 6 * fast + 4] = 1000.0
+    panels = [small, *(rng.poisson(1.0, (40, 60)).astype(float) for _ in range(2))]
+    detector = replace(flat(3), image_size=np.array([(12, 10), (60, 40), (60, 40)]))
+    settings = SpotfinderSettings(max_strong_pixel_fraction=0.25)
+    for order in ([0, 1, 2], [1, 2, 0]):
+        there = replace(detector, image_size=detector.image_size[order])
+        found = find_spots([panels[i] for i in order], there, BEAM, settings)
+        assert found["panel"].tolist() == [order.index(0)] * 4
+
+
 @pytest.mark.parametrize("shot", [401, 601, 701, 801])
 def test_extended_threshold_is_that_of_dials(shared: Path, shot: int) -> None:
     """Every spot that DIALS indexed was found by its extended threshold: the same spot is among ours."""
