@@ -163,6 +163,7 @@ def geometry_job(parameters: ResolvedParameters) -> GeometryJob:
     Raises:
         InputError: a file that is not there, or a table of shots that cannot be used.
     """
+    from bayesbragg.pipeline.from_phil import reference_geometry
     from bayesbragg.pipeline.geometry_job import GeometryJob
     from bayesbragg.pipeline.geometry_rows import table_rows
     from bayesbragg.pipeline.geometry_settings import geometry_settings
@@ -172,11 +173,9 @@ def geometry_job(parameters: ResolvedParameters) -> GeometryJob:
     for path in (settings.shots.factors.mtz, settings.shots.factors.pdb, settings.groups.file):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file; check the name, the working directory and the PHIL file's folder")
-    reference = parameters.path(
-        parameters.opt_det or parameters.stills.input.reference_geometry or parameters.refiner.reference_geom
-    )
     folder = Path(parameters.outdir or DEFAULT_FOLDER)
-    return GeometryJob(settings, tuple(rows), folder, reference, parameters.device)
+    geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
+    return GeometryJob(settings, tuple(rows), folder, geometry, parameters.device, beam)
 
 
 def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParameters) -> dict[str, Any]:
@@ -190,7 +189,9 @@ def _write(result: GeometryResult, job: GeometryJob, parameters: ResolvedParamet
     assert source is not None
     report = write_geometry(result, job, name, source)
     inputs = [path for row in job.rows for path in (row.experiments, row.reflections)]
-    inputs += [p for p in (job.settings.shots.factors.mtz, job.settings.groups.file) if p is not None]
+    factors = job.settings.shots.factors
+    shared = (factors.mtz, factors.pdb, job.settings.groups.file, job.reference_geometry, job.reference_beam)
+    inputs += [path for path in shared if path is not None]
     record = provenance(configuration={"phil": parameters.resolved_text()}, inputs=inputs, seed=None)
     record |= {"fit": fit_record(fit), "resumed_at_step": result.resumed, "notes": list(result.notes)}
     record["prior"] = list(result.prior.text)

@@ -178,7 +178,7 @@ def _value(key: str, text: str) -> Any:
 
 def _explore(earlier: EarlierRun, wanted: list[str], settings: Settings, *, quiet: bool) -> Any:
     """Tag, and the posterior with its columns for every lattice, or the reason why there is none."""
-    from bayesbragg.cli.refine import reference_geometry
+    from bayesbragg.pipeline.from_phil import reference_geometry
     from bayesbragg.pipeline.load import find_stills
 
     geometry, beam = reference_geometry(earlier.parameters), earlier.parameters.path(earlier.parameters.opt_beam)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bayesbragg.pipeline.outcomes import Outcome
     from bayesbragg.pipeline.shot_files import ShotFiles
 
-__all__ = ["add_arguments", "reference_geometry", "run", "set_up_folder", "sort_words"]
+__all__ = ["add_arguments", "run", "set_up_folder", "sort_words"]
 
 log = logging.getLogger("bayesbragg.refine")
 
@@ -75,7 +75,7 @@ def refine(
 ) -> int:
     """Refine the shots that the paths or the parameters name; returns the exit code."""
     from bayesbragg.pipeline.device import choose_device, remember_programs
-    from bayesbragg.pipeline.from_phil import settings_from_phil
+    from bayesbragg.pipeline.from_phil import reference_geometry, settings_from_phil
     from bayesbragg.pipeline.load import check_inputs
     from bayesbragg.pipeline.run import Job, run_shots
 
@@ -241,19 +241,6 @@ def _shots(parameters: ResolvedParameters, paths: list[Path]) -> list[ShotFiles]
 
 def _output_dir(parameters: ResolvedParameters) -> str | None:
     return parameters.stills.output.output_dir if "output.output_dir" in parameters.explicit else None
-
-
-def reference_geometry(parameters: ResolvedParameters) -> Path | None:
-    """The file of opt_det, reference_geometry or refiner.reference_geom; they must not contradict each other."""
-    given = {
-        "opt_det": parameters.opt_det,
-        "input.reference_geometry": parameters.stills.input.reference_geometry,
-        "refiner.reference_geom": parameters.refiner.reference_geom,
-    }
-    found = {name: value for name, value in given.items() if value}
-    if len(set(found.values())) > 1:
-        raise InputError(f"{' and '.join(found)} name different files; keep one of them")
-    return parameters.path(next(iter(found.values()))) if found else None
 
 
 def _starts(parameters: ResolvedParameters) -> tuple[dict[str, list[dict[str, Any]]], str]:

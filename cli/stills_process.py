@@ -76,8 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def process(parameters: ResolvedParameters, paths: list[Path], *, resume: bool, quiet: bool, verbose: bool) -> int:
     """Process the stills that the paths or the parameters name; returns the exit code."""
-    from bayesbragg.cli.refine import reference_geometry, set_up_folder
+    from bayesbragg.cli.refine import set_up_folder
     from bayesbragg.pipeline.device import choose_device, remember_programs
+    from bayesbragg.pipeline.from_phil import reference_geometry
     from bayesbragg.pipeline.load import check_inputs
     from bayesbragg.pipeline.stills_run import StillsJob, run_stills, without_finished
     from bayesbragg.pipeline.stills_settings import stills_settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bayesbragg.inference.map import MapOptions
@@ -21,7 +22,7 @@ from bayesbragg.priors import Cell, Uniform
 from bayesbragg.priors.classic import from_classic
 from bayesbragg.stills.boxes import BoxSettings
 
-__all__ = ["settings_from_phil"]
+__all__ = ["reference_geometry", "settings_from_phil"]
 
 LAW_SAMPLES = 100
 """Least number of orientations in which the exact sum samples a normal spread; closed forms need none."""
@@ -75,6 +76,19 @@ def settings_from_phil(p: ResolvedParameters, cell_names: tuple[str, ...] = ()) 
         modelers=p.debug_mode,
         seed=p.seed,
     )
+
+
+def reference_geometry(p: ResolvedParameters) -> Path | None:
+    """The file of opt_det, reference_geometry or refiner.reference_geom; they must not contradict each other."""
+    given = {
+        "opt_det": p.opt_det,
+        "input.reference_geometry": p.stills.input.reference_geometry,
+        "refiner.reference_geom": p.refiner.reference_geom,
+    }
+    found = {name: value for name, value in given.items() if value}
+    if len(set(found.values())) > 1:
+        raise InputError(f"{' and '.join(found)} name different files; keep one of them")
+    return p.path(next(iter(found.values()))) if found else None
 
 
 def _counts(p: ResolvedParameters) -> CountSettings:

@@ -21,9 +21,6 @@ from bayesbragg.pipeline.geometry_shots import ShotResult, panel_table
 
 __all__ = ["write_geometry", "write_shot"]
 
-IDX = "idx-"
-"""The classic program puts it before its file names."""
-
 
 def write_shot(job: GeometryJob, place: int, result: ShotResult) -> None:
     """Refined models and predictions of one shot, by its place in the table."""
@@ -109,15 +106,11 @@ def _write_table(job: GeometryJob, source: Path, fit: JointFit) -> None:
     """The rows that came in, with what the joint fit changed: crystals and files."""
     table = read_table(source)
     records = []
-    wanted = {row.experiments.name: row for row in job.rows}
-    lattice: dict[str, int] = {}
-    for record in table.to_dict("records"):
-        name = Path(str(record.get("opt_exp_name") or record.get("exp_name"))).name
-        row = wanted.get(name) or wanted.get(name.removeprefix(IDX))
-        if row is None:
+    wanted = {place: (row, number) for row in job.rows for number, place in enumerate(row.places)}
+    for place, record in enumerate(table.to_dict("records")):
+        if place not in wanted:
             continue
-        number = lattice.get(row.tag, 0)
-        lattice[row.tag] = number + 1
+        row, number = wanted[place]
         expt = job.folder / f"{row.tag}_refined.expt"
         crystal = read_experiments(expt)[number].crystal
         assert crystal is not None

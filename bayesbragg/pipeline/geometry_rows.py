@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bayesbragg.io.phil import ResolvedParameters
 from bayesbragg.io.tables import read_table
 from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.geometry_job import ShotRow
-from bayesbragg.pipeline.shot_files import stem
+from bayesbragg.pipeline.shot_files import ShotFiles, stem, unique_tags
 
 __all__ = ["table_rows"]
 
@@ -43,7 +44,10 @@ def table_rows(parameters: ResolvedParameters) -> list[ShotRow]:
     for number, record in enumerate(records):
         key = str(record.get("opt_exp_name") or record.get("exp_name"))
         grouped.setdefault(key, []).append({str(k): v for k, v in record.items()} | {"_row": number})
-    return [_row(lattices, source, geometry.refls_key) for lattices in grouped.values()]
+    rows = [_row(lattices, source, geometry.refls_key) for lattices in grouped.values()]
+    # Several runs in one table may have shots of one name, whose files would overwrite each other.
+    tags = [files.tag for files in unique_tags(ShotFiles(r.experiments, r.reflections, tag=r.tag) for r in rows)]
+    return [replace(row, tag=tag) for row, tag in zip(rows, tags, strict=True)]
 
 
 def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRow:
@@ -58,14 +62,14 @@ def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRo
         start: dict[str, Any] = {
             "n_abc": np.array([row["ncells"] for row in lattices], dtype=float).reshape(len(lattices), 3).tolist(),
             "G": [float(row["spot_scales"]) for row in lattices],
-            "n_def": np.array([row.get("ncells_def", (0, 0, 0)) for row in lattices], dtype=float).tolist(),
-            "eta_deg": np.array(first.get("eta_abc", (0, 0, 0)), dtype=float).tolist(),
-            "eta_def_deg": np.array(first.get("eta_def", (0, 0, 0)), dtype=float).tolist(),
-            "lambda_offset_A": float(first.get("lam0", 0.0)),
-            "lambda_scale": float(first.get("lam1", 1.0)),
-            "gamma_A": np.array(first.get("diffuse_gamma", (1, 1, 1)), dtype=float).tolist(),
-            "sigma_A": np.array(first.get("diffuse_sigma", (0.01,) * 3), dtype=float).tolist(),
-            "b_factor_A2": float(first.get("B", 0.0) or 0.0),
+            "n_def": [_optional(row, "ncells_def", (0, 0, 0)) for row in lattices],
+            "eta_deg": _optional(first, "eta_abc", (0, 0, 0)),
+            "eta_def_deg": _optional(first, "eta_def", (0, 0, 0)),
+            "lambda_offset_A": _optional(first, "lam0", 0.0),
+            "lambda_scale": _optional(first, "lam1", 1.0),
+            "gamma_A": _optional(first, "diffuse_gamma", (1, 1, 1)),
+            "sigma_A": _optional(first, "diffuse_sigma", (0.01,) * 3),
+            "b_factor_A2": _optional(first, "B", 0.0),
         }
     except KeyError as error:
         raise InputError(f"{where}: no column {error.args[0]!r}; give the table of shots of an earlier run") from None
@@ -74,10 +78,17 @@ def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRo
     flat = [v for value in start.values() for v in np.ravel(value)]
     if not all(math.isfinite(v) for v in flat):
         raise InputError(f"{where}: a start value is not a finite number; leave the row out or refine the shot again")
-    if float(first.get("lam1", 1.0)) <= 0:
-        raise InputError(f"{where}: lam1 = {first['lam1']} must be positive")
+    if start["lambda_scale"] <= 0:
+        raise InputError(f"{where}: lam1 = {start['lambda_scale']} must be positive")
     tag = str(first.get("tag") or stem(experiments)).removeprefix(IDX)
-    return ShotRow(tag, experiments, reflections, start)
+    return ShotRow(tag, experiments, reflections, start, tuple(row["_row"] for row in lattices))
+
+
+def _optional(row: dict[str, Any], name: str, default: Any) -> Any:
+    """Numbers of a column that old tables lack; in tables that were joined it is there, and empty in their rows."""
+    value = row.get(name)
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return np.array(default if missing else value, dtype=float).tolist()
 
 
 def _find(name: str, source: Path, where: str) -> Path:

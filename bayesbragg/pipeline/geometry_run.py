@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class GeometryResult:
-    """The optimum, and the results of this process's shots by their place in the table.
+    """The optimum.
 
     Attributes:
         reflections_of_group: boxes on each group, over all shots.
@@ -54,7 +54,6 @@ class GeometryResult:
     prior: SharedPrior
     grouping: PanelGrouping
     detector: Detector
-    shots: dict[int, ShotResult]
     reflections_of_group: np.ndarray[Any, np.dtype[np.int64]]
     resumed: int
     notes: tuple[str, ...]
@@ -76,7 +75,7 @@ def refine_geometry(
     Raises:
         InputError: in every process, if a shot of any of them cannot be used.
     """
-    choose_device(job.device)
+    choose_device(job.device, comm.rank)
     remember_programs(purpose="geometry-refine")
     settings, places = job.settings, list(range(comm.rank, len(job.rows), comm.size))
     terms, spots = [], []
@@ -117,16 +116,14 @@ def refine_geometry(
         search, terms, grouping, settings.priors, settings.options, settings.widths,
         communicator=comm, state=state, on_step=after,
     )  # fmt: skip
-    results = {}
     for number, place in enumerate(places):
-        result = shot_result(terms[number].shot(), fit.own[number], fit.shared, fit.blocks[number][0], fit.covariance)
-        results[place] = result
         if on_results is not None:
-            on_results(place, result)
+            shot, block = terms[number].shot(), fit.blocks[number][0]
+            on_results(place, shot_result(shot, fit.own[number], fit.shared, block, fit.covariance))
     comm.sum(np.zeros(1))  # nobody goes on before all results are written
     notes = [note for note in notes if note]
     boxes = counts.astype(np.int64)
-    return GeometryResult(fit, prior, grouping, detector, results, boxes, resumed, tuple(notes), tuple(terms))
+    return GeometryResult(fit, prior, grouping, detector, boxes, resumed, tuple(notes), tuple(terms))
 
 
 def _start(
@@ -163,7 +160,9 @@ def _detector(job: GeometryJob) -> Detector:
 def _load(job: GeometryJob, row: ShotRow, grouping: PanelGrouping, detector: Detector) -> GeometryShot:
     settings = job.settings.shots
     files = ShotFiles(row.experiments, row.reflections, tag=row.tag)
-    stills = list(load_stills(files, settings, reference_geometry=job.reference_geometry))
+    stills = list(
+        load_stills(files, settings, reference_geometry=job.reference_geometry, reference_beam=job.reference_beam)
+    )
     if len(stills) != 1:
         raise InputError(f"{row.experiments}: {len(stills)} images; a row of the table is one image")
     still = stills[0]

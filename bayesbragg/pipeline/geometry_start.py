@@ -26,8 +26,8 @@ from bayesbragg.priors.panels import SharedPrior
 __all__ = ["ShotSpots", "median_offset", "own_start", "spots_of", "start_from_spots"]
 
 FloatArray = npt.NDArray[np.float64]
-ROW, LATTICE = 9, 19
-"""Numbers of a spot (still, panel, index, position, variance) and of a lattice (U, cell, beam, wavelength)."""
+ROW, LATTICE = 9, 20
+"""Numbers of a spot (still, panel, index, position, variance) and of a lattice (U, cell, beam, wavelength, group)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +36,13 @@ class ShotSpots:
 
     Attributes:
         spots: rows of lattice, panel, Miller index, position and its variance (mm, mm^2), ``(n, 9)``.
-        lattices: rows of U, cell, direction of the beam, wavelength, ``(n_lattices, 19)``.
+        lattices: rows of U, cell, direction of the beam, wavelength, number of the space group, ``(n_lattices, 20)``.
         offsets_px: lengths of the prediction offsets at the start, infinite for spots out of their boxes.
-        crystal: the first lattice.
     """
 
     spots: FloatArray
     lattices: FloatArray
     offsets_px: FloatArray
-    crystal: Crystal
 
 
 def spots_of(shot: GeometryShot) -> ShotSpots:
@@ -61,10 +59,13 @@ def spots_of(shot: GeometryShot) -> ShotSpots:
     table = np.column_stack([boxes.lattice, boxes.panel, boxes.miller_index, px * size, variance * size**2])
     beam = still.experiments[0].beam
     lattices = np.stack(
-        [np.concatenate([c.U.reshape(-1), c.cell, beam.direction, [beam.wavelength_A]]) for c in still.crystals]
+        [
+            np.concatenate([c.U.reshape(-1), c.cell, beam.direction, [beam.wavelength_A, c.space_group_number]])
+            for c in still.crystals
+        ]
     )
     found = shot.term.offsets(shot.term.start, np.zeros(6 * shot.grouping.n_groups + 3))[: boxes.n_boxes]
-    return ShotSpots(table, lattices, np.where(np.isfinite(found), found, np.inf), still.crystals[0])
+    return ShotSpots(table, lattices, np.where(np.isfinite(found), found, np.inf))
 
 
 def median_offset(shots: Sequence[ShotSpots], comm: Communicator) -> float:
@@ -108,8 +109,11 @@ def start_from_spots(
     used, still = np.unique(table[:, 0].astype(np.int64), return_inverse=True)
     whole = np.rint(table[:, 1:5]).astype(np.int64)
     spots = Spots(still.astype(np.int64), whole[:, 0], whole[:, 1:], table[:, 5:7], table[:, 7:9])
-    like = shots[0].crystal
-    crystals = [like.with_cell_and_orientation(row[9:15], row[:9].reshape(3, 3)) for row in lattices[used]]
+    # All from the sums: a process without shots knows no crystal of its own.
+    number = int(lattices[used[0], 19])
+    crystals = [
+        Crystal.from_cell(row[9:15], row[:9].reshape(3, 3), space_group_number=number) for row in lattices[used]
+    ]
     beams = [Beam(row[15:18], float(row[18]), np.array([0.0, 1.0, 0.0])) for row in lattices[used]]
     term = CentroidTerm(spots, detector, beams, crystals, grouping)
     fit, _ = fit_centroids(term, prior, JointOptions(tolerance=0.1))

@@ -42,7 +42,7 @@ class StateKeeper:
         known = [
             json.dumps(asdict(settings), default=str, sort_keys=True),
             *(f"{r.tag} {r.experiments} {r.reflections} {sorted(r.start.items())}" for r in job.rows),
-            str(job.reference_geometry),
+            *(str(path) for path in (job.reference_geometry, job.reference_beam)),
             *(_stamp(path) for row in job.rows for path in (row.experiments, row.reflections)),
         ]
         self.mark = hashlib.sha256("\n".join(known).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,15 +120,18 @@ def pair_files(paths: Sequence[Path]) -> list[ShotFiles]:
 def unique_tags(shots: Iterable[ShotFiles]) -> list[ShotFiles]:
     """The shots with tags that differ: equal file names in several folders get their folder's name, then a number."""
     shots = list(shots)
-    names = [shot.name for shot in shots]
-    repeated = {name for name in names if names.count(name) > 1}
-    tags = [f"{s.reflections.parent.name}_{n}" if n in repeated else n for s, n in zip(shots, names, strict=True)]
-    seen: dict[str, int] = {}
+    names = Counter(shot.name for shot in shots)
+    tags = [shot.name if names[shot.name] == 1 else f"{shot.reflections.parent.name}_{shot.name}" for shot in shots]
+    times, number = Counter(tags), Counter[str]()
     result = []
     for shot, tag in zip(shots, tags, strict=True):
-        seen[tag] = seen.get(tag, -1) + 1
-        number = "" if tags.count(tag) == 1 else f"_{seen[tag]}"
-        result.append(replace(shot, tag=f"{tag}{number}"))
+        unique = tag
+        if times[tag] > 1:
+            # A file may have that very name.
+            while (unique := f"{tag}_{number[tag]}") in times:
+                number[tag] += 1
+            number[tag] += 1
+        result.append(replace(shot, tag=unique))
     return result
 
 

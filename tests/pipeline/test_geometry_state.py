@@ -43,7 +43,11 @@ def keeper(folder: Path, tolerance: float = 0.1) -> StateKeeper:
         SimpleNamespace(tag=t, experiments=folder / "x.expt", reflections=folder / "x.expt", start={}) for t in "ab"
     ]
     job: Any = SimpleNamespace(
-        folder=folder, settings=Settings(tolerance=tolerance), rows=rows, reference_geometry=None
+        folder=folder,
+        settings=Settings(tolerance=tolerance),
+        rows=rows,
+        reference_geometry=None,
+        reference_beam=None,
     )
     return StateKeeper(job, OneProcess(), [0, 1])
 

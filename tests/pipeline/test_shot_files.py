@@ -58,3 +58,12 @@ def test_lists(tmp_path: Path) -> None:
             read_shot_list(path)
     with pytest.raises(InputError, match="no such file"):
         read_shot_list(tmp_path / "none.txt")
+
+
+def test_names_of_very_many_shots_are_made_at_once_and_hit_no_other_name() -> None:
+    """One list with 20,000 experiments of one file; a file of the name that the first would get."""
+    shots = [ShotFiles(Path("run/all.expt"), Path("run/all.refl"), number=n) for n in range(20_000)]
+    tags = [s.tag for s in unique_tags([*shots, ShotFiles(Path("run_all_0.expt"), Path("run_all_0.refl"))])]
+    assert len(set(tags)) == len(tags)
+    assert tags[-1] == "run_all_0"
+    assert tags[0] == "run_all_1"
