@@ -112,7 +112,7 @@ def process(parameters: ResolvedParameters, paths: list[Path], *, resume: bool, 
         log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
     left = tasks
     if resume:
-        left, finished = without_finished(tasks, folder)
+        left, finished = without_finished(tasks, job)
     if ranks is not None:
         # What is done is judged once: other ranks may have finished something meanwhile.
         left, finished = ranks.bcast((left, finished), root=0)

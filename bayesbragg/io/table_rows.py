@@ -9,7 +9,6 @@ import io
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,8 @@ def uniform(name: Any, cells: list[Any]) -> list[Any]:
 
 
 def row_path(folder: str | os.PathLike[str], name: str) -> Path:
-    """The file of one finished shot's row."""
-    return Path(folder) / ROW_FOLDER / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', name)}.parquet"
+    """The file of one finished shot's row: names that differ have files that differ, in whatever script."""
+    return Path(folder) / ROW_FOLDER / f"{name.replace('/', '_')}.parquet"
 
 
 def write_row(row: Mapping[str, Any], folder: str | os.PathLike[str], name: str) -> Path:

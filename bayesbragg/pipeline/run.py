@@ -116,6 +116,8 @@ def _sources(job: Job, shots: Sequence[ShotFiles]) -> Iterator[tuple[ShotFiles, 
                 files, job.settings, reference_geometry=job.reference_geometry, reference_beam=job.reference_beam
             )
         except Exception as error:
+            if not job.keep_existing:
+                forget(job.folder, files.name)
             yield files, failure(files.name, files, error, clock)
             continue
         for source in sources:

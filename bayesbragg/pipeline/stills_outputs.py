@@ -74,31 +74,38 @@ def write_unmerged(records: Sequence[Mapping[str, Any]], folder: Path) -> tuple[
 
 
 def write_composite(records: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """One file of each kind for the whole run: ``idx-0000_strong.refl``, ``idx-0000_refined.expt`` and so on."""
+    """One file of each kind for the whole run: ``idx-0000_strong.refl``, ``idx-0000_refined.expt`` and so on.
+
+    A file that cannot be read is left out with a warning.
+    """
     written: list[Path] = []
-    ordered = sorted(records, key=lambda r: str(r["tag"]))
-    for tables, lists in ((("indexed",), "refined"), (("integrated",), "integrated_expt")):
+    all_files = [record.get("files") or {} for record in sorted(records, key=lambda r: str(r["tag"]))]
+    for table, lists in (("indexed", "refined"), ("integrated", "integrated_expt")):
         experiments: list[Experiment] = []
-        parts: dict[str, list[Reflections]] = {kind: [] for kind in tables}
-        for record in ordered:
-            files = record.get("files") or {}
+        parts: list[Reflections] = []
+        for files in all_files:
             if lists not in files:
                 continue
-            here = read_experiments(files[lists])
-            for kind in tables:
-                parts[kind].append(_renumbered(read_reflections(files[kind]), len(experiments)))
+            try:
+                here, rows = read_experiments(files[lists]), read_reflections(files[table])
+            except InputError as error:
+                log.warning("%s (left out)", error)
+                continue
+            parts.append(_renumbered(rows, len(experiments)))
             experiments += [_shared(experiment, experiments) for experiment in here]
         if not experiments:
             continue
         write_experiments(experiments, folder / f"{COMPOSITE}{ENDINGS[lists]}")
-        written.append(folder / f"{COMPOSITE}{ENDINGS[lists]}")
-        for kind in tables:
-            write_reflections(join_tables(parts[kind]), folder / f"{COMPOSITE}{ENDINGS[kind]}")
-            written.append(folder / f"{COMPOSITE}{ENDINGS[kind]}")
-    strong = [
-        _renumbered(read_reflections(record["files"]["strong"]), number)
-        for number, record in enumerate(r for r in ordered if "strong" in (r.get("files") or {}))
-    ]
+        write_reflections(join_tables(parts), folder / f"{COMPOSITE}{ENDINGS[table]}")
+        written += [folder / f"{COMPOSITE}{ENDINGS[kind]}" for kind in (lists, table)]
+    strong: list[Reflections] = []
+    for files in all_files:
+        if "strong" not in files:
+            continue
+        try:
+            strong.append(_renumbered(read_reflections(files["strong"]), len(strong)))
+        except InputError as error:
+            log.warning("%s (left out)", error)
     if strong:
         write_reflections(join_tables(strong), folder / f"{COMPOSITE}{ENDINGS['strong']}")
         written.append(folder / f"{COMPOSITE}{ENDINGS['strong']}")

@@ -100,11 +100,11 @@ def indexed_tasks(shots: Sequence[ShotFiles]) -> list[StillTask]:
     return [StillTask(files.name.removeprefix(PREFIX), files.experiments, files=files) for files in unique_tags(shots)]
 
 
-def without_finished(tasks: Sequence[StillTask], folder: Path) -> tuple[list[StillTask], list[dict[str, Any]]]:
+def without_finished(tasks: Sequence[StillTask], job: StillsJob) -> tuple[list[StillTask], list[dict[str, Any]]]:
     """Tasks that have no record yet, and the records of the others."""
     left, records = [], []
     for task in tasks:
-        record = None if task.files is not None else read_record(folder, task.tag)
+        record = None if task.files is not None else read_record(job.folder, task.tag, job.settings.composite)
         if record is None:
             left.append(task)
         else:
@@ -157,7 +157,7 @@ def _do(job: StillsJob, task: StillTask) -> Iterator[dict[str, Any]]:
         return
     for source in sources:
         tag = task.tag if len(sources) == 1 else source.tag.removeprefix(PREFIX)
-        record = read_record(job.folder, tag) if job.resume else None
+        record = read_record(job.folder, tag, job.settings.composite) if job.resume else None
         if record is not None:
             yield {**record, "existing": True}
             continue

@@ -101,7 +101,7 @@ class StillsSettings:
             good pixels.
         do_index, do_refine, do_integrate: steps that are taken.
         composite: one set of files for the whole run.
-        keep_strong: write the strong spots.
+        shoeboxes: write the pixels of each spot into the tables of spots.
     """
 
     refine: RefineSettings

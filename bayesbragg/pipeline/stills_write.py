@@ -12,12 +12,11 @@ from typing import Any
 from bayesbragg.io.experiments import write_experiments
 from bayesbragg.io.files import write_bytes
 from bayesbragg.io.reflections import write_reflections
-from bayesbragg.io.table_rows import write_row
 from bayesbragg.model import Crystal, Reflections
 from bayesbragg.pipeline.results import table_rows
 from bayesbragg.pipeline.stills_process import ProcessedStill, StillStatus
 from bayesbragg.pipeline.stills_settings import StillsSettings
-from bayesbragg.pipeline.write import forget, write_modeler
+from bayesbragg.pipeline.write import forget, write_modeler, write_rows
 
 __all__ = [
     "ENDINGS",
@@ -58,9 +57,16 @@ def forget_still(folder: Path, tag: str, composite: bool) -> None:
         (still_folder(folder, composite) / f"{PREFIX}{tag}{ending}").unlink(missing_ok=True)
 
 
-def read_record(folder: Path, tag: str) -> dict[str, Any] | None:
-    """The record of a finished still, or None; a damaged one counts as none."""
-    return _read(_record_path(folder, tag))
+def read_record(folder: Path, tag: str, composite: bool) -> dict[str, Any] | None:
+    """The record of a finished still, or None; a damaged one counts as none.
+
+    Its files are named as seen from here: the run that wrote them may have worked in another directory.
+    """
+    record = _read(_record_path(folder, tag))
+    if record is None or not isinstance(record.get("files"), dict):
+        return record
+    here = still_folder(folder, composite)
+    return {**record, "files": {kind: str(here / Path(name).name) for kind, name in record["files"].items()}}
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
@@ -106,9 +112,7 @@ def write_still(
         files["integrated_expt"] = f"{base}{ENDINGS['integrated_expt']}"
         write_experiments(processed.experiments, files["integrated_expt"])
         table("integrated", processed.integrated.reflections)
-    rows = _rows(processed, settings, folder, files)
-    for number in reversed(range(len(rows))):
-        write_row(rows[number], folder, tag if len(rows) == 1 else f"{tag}_lattice{number}")
+    write_rows(_rows(processed, settings, folder, files), folder, tag)
     fit = processed.refined.fit if processed.refined is not None else None
     record: dict[str, Any] = {
         "tag": tag,

@@ -140,22 +140,31 @@ class _ToParent(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kept = {name: getattr(record, name) for name in ("name", "levelno", "levelname", "created", "msecs")}
-        self.pipe.send((LOG, logging.makeLogRecord({**kept, "msg": self.format(record)})))
+        self.tell(LOG, logging.makeLogRecord({**kept, "msg": self.format(record)}))
+
+    def tell(self, kind: str, content: Any) -> None:
+        """Send a message. Threads that work ahead log while another one sends results: one at a time."""
+        self.acquire()
+        try:
+            self.pipe.send((kind, content))
+        finally:
+            self.release()
 
 
 def _serve(pipe: Connection, prepare: Callable[[Any], Callable[[Any], Iterable[Any]]], argument: Any) -> None:
     # An interrupt is the parent's affair, which then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logger = logging.getLogger(LOGGER)
-    logger.handlers = [_ToParent(pipe)]
+    parent = _ToParent(pipe)
+    logger.handlers = [parent]
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
     work = prepare(argument)
     while True:
-        pipe.send((READY, None))
+        parent.tell(READY, None)
         tasks = pipe.recv()
         if not tasks:
             return
         for task in tasks:
             for result in work(task):
-                pipe.send((RESULT, result))
+                parent.tell(RESULT, result)

@@ -24,6 +24,7 @@ from bayesbragg.pipeline.results import refined_experiments, refined_reflections
 from bayesbragg.pipeline.settings import RefineSettings
 
 __all__ = ["MODELERS", "forget", "is_written", "read_modeler", "state_text", "write_modeler", "write_refined"]
+__all__ += ["write_rows"]
 
 MODELERS = "modelers"
 
@@ -45,10 +46,15 @@ def write_refined(
         modeler = write_modeler(refined, settings, folder / MODELERS)
     rows = table_rows(refined, settings, expt=str(expt), refl=str(refl), modeler=modeler)
     rows = [row | more for row, more in zip(rows, columns, strict=True)] if columns else rows
-    # The first lattice's comes last of all: it is the one that `is_written` looks for.
-    for number in reversed(range(len(rows))):
-        write_row(rows[number], folder, _row_name(tag, number, len(rows)))
+    write_rows(rows, folder, tag)
     return rows
+
+
+def write_rows(rows: Sequence[dict[str, Any]], folder: Path, tag: str) -> None:
+    """Write the rows of a shot, one for each lattice."""
+    # The first lattice's comes last: it is the one that `is_written` looks for.
+    for number in sorted(range(len(rows)), key=lambda n: n == 0):
+        write_row(rows[number], folder, _row_name(tag, number, len(rows)))
 
 
 def _row_name(tag: str, number: int, n_lattices: int) -> str:
@@ -61,12 +67,19 @@ def is_written(folder: Path, tag: str) -> bool:
 
 
 def forget(folder: Path, tag: str) -> None:
-    """Remove the rows of a shot that an earlier run wrote."""
+    """Remove the rows of a shot that an earlier run wrote, all of them or those that it came to."""
     row_path(folder, tag).unlink(missing_ok=True)
-    number = 0
-    while (path := row_path(folder, _row_name(tag, number, 2))).is_file():
-        path.unlink()
+    first, *others = (row_path(folder, _row_name(tag, number, 2)) for number in range(_count_rows(folder, tag)))
+    for path in (first, *reversed(others)):
+        path.unlink(missing_ok=True)
+
+
+def _count_rows(folder: Path, tag: str) -> int:
+    """Lattices up to the last that has a row; the first one's may be missing, since it is written last."""
+    number = 1
+    while row_path(folder, _row_name(tag, number, 2)).is_file():
         number += 1
+    return number
 
 
 def write_modeler(refined: Refined, settings: RefineSettings, folder: Path) -> str:

@@ -53,7 +53,7 @@ def test_table_is_rebuilt_from_rows(tmp_path: Path, caplog: Any) -> None:
     for i in (2, 0, 1):
         write_row(row(i), tmp_path, f"rank0/shot {i:03d}")
     cut = tmp_path / "pandas" / "shot_cut.parquet"
-    cut.write_bytes((tmp_path / "pandas" / "rank0_shot_000.parquet").read_bytes()[:200])
+    cut.write_bytes((tmp_path / "pandas" / "rank0_shot 000.parquet").read_bytes()[:200])
     with caplog.at_level(logging.WARNING):
         table = rebuild_table(tmp_path)
     assert "shot_cut" in caplog.text

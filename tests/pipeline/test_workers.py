@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -48,3 +49,29 @@ def test_a_death_costs_one_task(caplog: pytest.LogCaptureFixture, monkeypatch: p
 def test_workers_that_cannot_start_end_the_run() -> None:
     found = list(share_out(range(3), prepare, "die", 2, lost))
     assert sorted(found) == [(n, "the worker process ended with code 3") for n in range(3)]
+
+
+def prepare_chatty(_: None) -> Callable[[int], Iterator[bytes]]:
+    """Work that logs from a thread while its results are sent, both larger than a pipe takes at once."""
+    stop = threading.Event()
+
+    def talk() -> None:
+        while not stop.is_set():
+            logging.getLogger("bayesbragg.test").debug("x" * 200_000)
+
+    def work(task: int) -> Iterator[bytes]:
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            for _ in range(5):
+                yield bytes([task]) * 200_000
+        finally:
+            stop.set()
+            thread.join()
+
+    return work
+
+
+def test_what_threads_log_does_not_mix_with_results() -> None:
+    found = list(share_out([65, 66], prepare_chatty, None, 2, lambda task, how: how.encode()))
+    assert sorted(found) == [b"A" * 200_000] * 5 + [b"B" * 200_000] * 5
