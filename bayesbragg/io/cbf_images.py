@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.io.beams import beam_from_document
 from bayesbragg.io.cbf_geometry import beam_document, detector_document, sections, table
 from bayesbragg.io.detectors import detector_from_document
-from bayesbragg.io.experiments import beam_from_document
+from bayesbragg.io.files import reason_of
 from bayesbragg.model.beam import Spectrum
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.experiment import Experiment, ImageReference
@@ -85,9 +86,8 @@ class CbfReader:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    reason = f"no {error}" if isinstance(error, KeyError) else str(error)
     return InputError(
-        f"{path}: {' '.join(reason.split())[:160]}; expected a CBF with a full header; copy it again, or give an "
+        f"{path}: {reason_of(error)}; expected a CBF with a full header; copy it again, or give an "
         "experiment list (.expt)"
     )
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.io.beams import beam_from_document
 from bayesbragg.io.detectors import detector_from_document
-from bayesbragg.io.experiments import beam_from_document
 from bayesbragg.model.beam import WAVELENGTH_ENERGY_A_EV, Spectrum
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.experiment import Experiment, ImageReference

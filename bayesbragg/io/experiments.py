@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bayesbragg.io.beams import beam_from_document, beam_to_document
 from bayesbragg.io.detectors import detector_from_document, detector_text
-from bayesbragg.io.files import read_bytes, write_bytes
+from bayesbragg.io.files import MALFORMED_JSON, read_bytes, reason_of, write_bytes
 from bayesbragg.io.imagesets import imageset_to_document, read_image_reference
 from bayesbragg.io.symmetry import space_group_from_hall
 from bayesbragg.model.beam import Beam
@@ -29,8 +30,6 @@ from bayesbragg.model.errors import InputError
 from bayesbragg.model.experiment import Experiment, ImageReference
 
 __all__ = [
-    "beam_from_document",
-    "crystal_from_document",
     "read_beam",
     "read_detector",
     "read_experiments",
@@ -55,8 +54,6 @@ STALE_WITH_CRYSTAL = (
 )
 """Parts of a crystal's JSON object that describe its old cell and do not hold for a refined one."""
 
-_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, np.linalg.LinAlgError)
-
 
 def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
     what = "DIALS experiment list (.expt or .json)"
@@ -74,46 +71,7 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
     return document
 
 
-def _reason(error: Exception) -> str:
-    text = f"no {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(text.split())
-
-
-def beam_from_document(document: Mapping[str, Any]) -> Beam:
-    """The beam of a JSON object. A polychromatic beam counts with the middle of its wavelength range.
-
-    Raises:
-        KeyError, TypeError, ValueError: the object is not a beam.
-    """
-    if "wavelength" in document:
-        wavelength = float(document["wavelength"])
-    else:
-        wavelength = float(np.mean(document["wavelength_range"]))
-    direction = -np.array(document["direction"], dtype=np.float64)
-    normal = np.array(document.get("polarization_normal", (0.0, 1.0, 0.0)), dtype=np.float64)
-    if normal.shape != (3,) or not (np.all(np.isfinite(direction)) and np.isfinite(wavelength)):
-        raise ValueError("beam direction, polarization normal and wavelength must be finite numbers")
-    return Beam(direction, wavelength, normal, float(document.get("polarization_fraction", 0.999)), document)
-
-
-def _beam_to_document(beam: Beam) -> dict[str, Any]:
-    new: dict[str, Any] = {} if beam.document is None else dict(beam.document)
-    before = beam_from_document(new) if new else None
-    if before is None or not np.array_equal(before.direction, beam.direction):
-        new["direction"] = (-beam.direction).tolist()
-    if before is None or before.wavelength_A != beam.wavelength_A:
-        new["wavelength"] = float(beam.wavelength_A)
-    if before is None or not np.array_equal(before.polarization_normal, beam.polarization_normal):
-        new["polarization_normal"] = beam.polarization_normal.tolist()
-    if before is None or before.polarization_fraction != beam.polarization_fraction:
-        new["polarization_fraction"] = float(beam.polarization_fraction)
-    for key, value in (("divergence", 0.0), ("sigma_divergence", 0.0), ("flux", 0.0), ("transmission", 1.0)):
-        if before is None:
-            new[key] = value
-    return new
-
-
-def crystal_from_document(document: Mapping[str, Any]) -> Crystal:
+def _crystal_from_document(document: Mapping[str, Any]) -> Crystal:
     """The crystal of a JSON object.
 
     Raises:
@@ -180,7 +138,7 @@ def read_experiments(path: str | os.PathLike[str]) -> list[Experiment]:
             detector = built(raw, "detector", detector_from_document)
             if beam is None or detector is None:
                 raise ValueError(f"it has no {'beam' if beam is None else 'detector'}; a still needs both")
-            crystal = built(raw, "crystal", crystal_from_document)
+            crystal = built(raw, "crystal", _crystal_from_document)
             imageset, image = model(raw, "imageset"), None
             if imageset is not None:
                 pointer = raw["imageset"]
@@ -193,9 +151,9 @@ def read_experiments(path: str | os.PathLike[str]) -> list[Experiment]:
             }
             identifier = str(raw.get("identifier") or "")
             experiments.append(Experiment(identifier, beam, detector, crystal, image, {**extra, LIST_KEY: unknown}))
-    except _MALFORMED as error:
+    except MALFORMED_JSON as error:
         raise InputError(
-            f"{path}: {where}{_reason(error)}; expected a list written by DIALS; write it again or leave it out"
+            f"{path}: {where}{reason_of(error)}; expected a list written by DIALS; write it again or leave it out"
         ) from None
     return experiments
 
@@ -223,7 +181,7 @@ def write_experiments(experiments: Sequence[Experiment], path: str | os.PathLike
         document = dict(e.document or {})
         document.pop(LIST_KEY, None)
         entry: dict[str, Any] = {"__id__": "Experiment", "identifier": e.identifier}
-        entry["beam"] = place("beam", id(e.beam), lambda b=e.beam: _beam_to_document(b))
+        entry["beam"] = place("beam", id(e.beam), lambda b=e.beam: beam_to_document(b))
         entry["detector"] = place("detector", e.detector, lambda d=e.detector: detector_text(d))
         if e.crystal is not None:
             entry["crystal"] = place("crystal", id(e.crystal), lambda c=e.crystal: _crystal_to_document(c))
@@ -272,8 +230,8 @@ def _first(path: str | os.PathLike[str], kind: str, read: Callable[[dict[str, An
         if not document.get(kind):
             raise ValueError(f"it holds no {kind}")
         return read(document[kind][0])
-    except _MALFORMED as error:
-        raise InputError(f"{path}: {_reason(error)}; expected an experiment list with a {kind}") from None
+    except MALFORMED_JSON as error:
+        raise InputError(f"{path}: {reason_of(error)}; expected an experiment list with a {kind}") from None
 
 
 def replace_detector(experiments: Sequence[Experiment], reference_path: str | os.PathLike[str]) -> list[Experiment]:

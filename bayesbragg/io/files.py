@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from bayesbragg.model.atomic import atomic_path
 from bayesbragg.model.errors import InputError
 
-__all__ = ["atomic_path", "read_bytes", "write_bytes"]
+__all__ = ["MALFORMED_JSON", "atomic_path", "read_bytes", "reason_of", "write_bytes"]
+
+MALFORMED_JSON = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, np.linalg.LinAlgError)
+"""What JSON objects with parts that are missing or wrong lead to."""
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, in one line that is not too long; a key that is missing reads "no 'key'"."""
+    text = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(text.split())[:160]
 
 
 def read_bytes(path: str | os.PathLike[str], what: str) -> bytes:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from collections.abc import Iterator
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bayesbragg.io.safe_pickle import MALFORMED, StandIn, numpy_globals, plain, restricted_load
+from bayesbragg.io.safe_pickle import MALFORMED, StandIn, allowance, numpy_globals, plain, restricted_load
 from bayesbragg.model.errors import InputError
 
 __all__ = ["frame_from_pickle", "frame_to_pickle"]
@@ -32,9 +33,9 @@ class _Index(StandIn):
     def __setstate__(self, state: Any) -> None:
         self.data = state.get("data") if isinstance(state, dict) else state[0]
 
-    @property
-    def labels(self) -> list[Any]:
-        return [x.item() if isinstance(x, np.generic) else x for x in np.asarray(plain(self.data)).tolist()]
+    def labels(self, left: Iterator[int]) -> list[Any]:
+        values = np.asarray(plain(self.data, left)).tolist()
+        return [x.item() if isinstance(x, np.generic) else x for x in values]
 
 
 class _RangeIndex(_Index):
@@ -44,8 +45,8 @@ class _RangeIndex(_Index):
 def _new_index(kind: Any, state: Any) -> _Index:
     if kind is _RangeIndex:
         start, stop, step = (int(state[k]) for k in ("start", "stop", "step"))
-        if len(range(start, stop, step)) > 10**8:
-            raise ValueError("an index of more than a hundred million rows")
+        if len(range(start, stop, step)) > 10**7:
+            raise ValueError("an index of more than ten million rows")
         return _Index(np.arange(start, stop, step))
     return _Index(state["data"])
 
@@ -102,18 +103,20 @@ def frame_from_pickle(data: bytes, path: str | os.PathLike[str]) -> pd.DataFrame
     if not isinstance(found, _Frame):
         raise InputError(f"{path}: a pickle of something else; expected a {WHAT}; {REMEDY}")
     try:
-        return _assemble(found)
+        return _assemble(found, allowance(data))
     except MALFORMED as error:
         raise InputError(f"{path}: {' '.join(str(error).split())[:120]}; expected a {WHAT}; {REMEDY}") from None
 
 
-def _assemble(frame: _Frame) -> pd.DataFrame:
-    names, rows = frame.manager.axes[0].labels, frame.manager.axes[1].labels
+def _assemble(frame: _Frame, left: Iterator[int]) -> pd.DataFrame:
+    names, rows = (axis.labels(left) for axis in frame.manager.axes[:2])
     columns: list[npt.NDArray[Any] | None] = [None] * len(names)
     for block in frame.manager.blocks:
-        values = plain(block.values)
+        values = plain(block.values, left)
         where = block.placement
-        places = range(*where.indices(len(names))) if isinstance(where, slice) else np.asarray(plain(where)).tolist()
+        places = (
+            range(*where.indices(len(names))) if isinstance(where, slice) else np.asarray(plain(where, left)).tolist()
+        )
         if not isinstance(values, np.ndarray) or values.shape != (len(places), len(rows)):
             raise ValueError(f"a block of shape {np.shape(values)} for {len(places)} columns of {len(rows)} rows")
         for place, column in zip(places, values, strict=True):

@@ -24,7 +24,7 @@ __all__ = ["heaps_end", "looks_like_hdf5", "opened_hdf5"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What h5py raises on files that are cut short or overwritten in places.
-_DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
+_DAMAGE = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
 _NO_FILTER = re.compile(r"filter.*not (?:registered|available)|required filter|plugin", re.IGNORECASE)
 
 
@@ -76,12 +76,12 @@ def opened_hdf5(path: Path, what: str) -> Iterator[Any]:
 
     Args:
         path: the file.
-        what: what it should be, such as ``image file (HDF5 with the data set 'images')``.
+        what: what it should be, such as ``a NeXus image file (NXmx)``.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected an {what}; check the image path in the experiment list")
+        raise InputError(f"{path}: no such file; expected {what}; check the image path in the experiment list")
     if not heaps_end(path):
-        raise InputError(f"{path}: a heap of the HDF5 file is damaged; expected an {what}; copy it again")
+        raise InputError(f"{path}: a heap of the HDF5 file is damaged; expected {what}; copy it again")
     # Registers compression filters with h5py; only files that use one need it.
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401
@@ -97,4 +97,4 @@ def opened_hdf5(path: Path, what: str) -> Iterator[Any]:
                 f"{path}: its pixels are compressed with a filter that is not installed ({reason}); install or update "
                 "hdf5plugin (pip install -U hdf5plugin)"
             ) from None
-        raise InputError(f"{path}: {reason}; expected an {what}; the file may be cut short, copy it again") from None
+        raise InputError(f"{path}: {reason}; expected {what}; the file may be cut short, copy it again") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,23 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.io.beams import beam_from_document
 from bayesbragg.io.detectors import detector_from_document
-from bayesbragg.io.experiments import beam_from_document
+from bayesbragg.io.files import MALFORMED_JSON, reason_of
 from bayesbragg.io.hdf5_files import looks_like_hdf5, opened_hdf5
 from bayesbragg.model.beam import Spectrum
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.experiment import Experiment, ImageReference
 
-__all__ = ["Hdf5Reader", "read_image_experiment"]
+__all__ = ["Hdf5Reader"]
 
-WHAT = "image file (HDF5 with the data set 'images')"
+WHAT = "an image file (HDF5 with the data set 'images')"
 
 
 def _images(file: Any, path: Path, index: int) -> Any:
     if not isinstance(file.get("images"), h5py.Dataset):
         there = ", ".join(sorted(file.keys())) or "nothing"
-        raise InputError(f"{path}: no data set 'images' (there are: {there}); expected an {WHAT}")
+        raise InputError(f"{path}: no data set 'images' (there are: {there}); expected {WHAT}")
     images = file["images"]
     if images.ndim not in (3, 4):
         raise InputError(f"{path}: 'images' has shape {images.shape}; expected (images, panels, slow, fast)")
@@ -84,8 +84,21 @@ class Hdf5Reader:
             return int(_images(file, path, 0).shape[0])
 
     def experiment(self, path: Path, index: int) -> Experiment:
-        """Beam and detector that the attributes state; see `read_image_experiment`."""
-        return read_image_experiment(path, index)
+        """Beam and detector that the attributes ``dxtbx_detector_string`` and ``dxtbx_beam_string`` state.
+
+        Raises:
+            InputError: missing or damaged file, wrong index, or no geometry in it.
+        """
+        with opened_hdf5(path, WHAT) as file:
+            images = _images(file, path, index)
+            documents = [_literal(images, f"dxtbx_{name}_string", path) for name in ("detector", "beam")]
+        try:
+            detector, beam = detector_from_document(documents[0]), beam_from_document(documents[1])
+        except MALFORMED_JSON as error:
+            raise InputError(
+                f"{path}: geometry in the attributes: {reason_of(error)}; give an experiment list (.expt)"
+            ) from None
+        return Experiment("", beam, detector, None, ImageReference(path, index))
 
 
 @lru_cache(maxsize=8)
@@ -105,26 +118,3 @@ def _literal(images: Any, key: str, path: Path) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split())[:80]
         raise InputError(f"{path}: attribute {key!r} is no Python literal ({reason}); write the file again") from None
-
-
-def read_image_experiment(path: str | os.PathLike[str], index: int = 0) -> Experiment:
-    """The experiment (beam, detector, image; no crystal) that an HDF5 image file describes itself.
-
-    Args:
-        path: HDF5 file with ``dxtbx_detector_string`` and ``dxtbx_beam_string``.
-        index: number of the image, 0 for the first.
-
-    Raises:
-        InputError: missing or damaged file, wrong index, or no geometry in it.
-    """
-    path = Path(os.path.abspath(path))
-    with opened_hdf5(path, WHAT) as file:
-        images = _images(file, path, index)
-        detector = _literal(images, "dxtbx_detector_string", path)
-        beam = _literal(images, "dxtbx_beam_string", path)
-    try:
-        return Experiment(
-            "", beam_from_document(beam), detector_from_document(detector), None, ImageReference(path, index)
-        )
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
-        raise InputError(f"{path}: geometry in the attributes: {error}; give an experiment list (.expt)") from None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bayesbragg.io.files import read_bytes
 from bayesbragg.io.panel_arrays import panels_of, read_array
-from bayesbragg.io.safe_pickle import MALFORMED, StandIn, numpy_globals, plain, restricted_load
+from bayesbragg.io.safe_pickle import MALFORMED, StandIn, allowance, numpy_globals, plain, restricted_load
 from bayesbragg.model.detector import Detector
 from bayesbragg.model.errors import InputError
 
@@ -60,10 +60,10 @@ _ALLOWED = {
 def _from_pickle(data: bytes, path: str | os.PathLike[str]) -> list[npt.NDArray[Any]]:
     found = restricted_load(data, _ALLOWED, path, WHAT, REMEDY)
     members = found if isinstance(found, (tuple, list)) else (found,)
-    panels = []
+    panels, left = [], allowance(data)
     for member in members:
         try:
-            value = member.value if isinstance(member, _FlexBool) else plain(member)
+            value = member.value if isinstance(member, _FlexBool) else plain(member, left)
         except MALFORMED:
             value = None
         if not isinstance(value, np.ndarray):

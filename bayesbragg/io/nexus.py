@@ -11,6 +11,7 @@ into what is read. Wavelengths (angstrom) are one for all images, one for each, 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.io.beams import beam_from_document
 from bayesbragg.io.detectors import detector_from_document
-from bayesbragg.io.experiments import beam_from_document
+from bayesbragg.io.files import reason_of
 from bayesbragg.io.hdf5_files import heaps_end, looks_like_hdf5, opened_hdf5
 from bayesbragg.io.nexus_geometry import children, detector_document, modules_of, scalar, text
 from bayesbragg.model.beam import WAVELENGTH_ENERGY_A_EV, Spectrum
@@ -28,7 +30,7 @@ from bayesbragg.model.experiment import Experiment, ImageReference
 
 __all__ = ["NexusReader"]
 
-WHAT = "NeXus image file (NXmx)"
+WHAT = "a NeXus image file (NXmx)"
 BAD_PIXEL = 0xFFFF
 """Bits of ``pixel_mask`` that make a pixel unusable; the upper ones only describe it."""
 
@@ -53,7 +55,7 @@ class NexusReader:
     def count(self, path: Path) -> int:
         """Number of images."""
         with opened_hdf5(path, WHAT) as file:
-            return sum(_length(data) for data in _parts(_entry(file, path), path))
+            return sum(_length(data) for data in _parts(_entry(file, path), path)[1])
 
     def read(self, path: Path, index: int) -> tuple[list[Array], Spectrum | None]:
         """The panels of one image, ``(slow, fast)`` each, and its spectrum.
@@ -64,7 +66,7 @@ class NexusReader:
         with opened_hdf5(path, WHAT) as file:
             entry = _entry(file, path)
             frame, data, count = _frame(entry, path, index)
-            frame = _scaled(frame, data.parent, index)
+            frame = _scaled(frame, data, index)
             panels = [np.array(frame[place]) for place in _places(_detector(entry, path), frame.shape, path)]
             return panels, _beam(entry, path, index, count)[1]
 
@@ -94,18 +96,17 @@ class NexusReader:
         """
         with opened_hdf5(path, WHAT) as file:
             entry = _entry(file, path)
-            data, count = _part(entry, path, index)
+            part, count = _part(entry, path, index)
             wavelength, _ = _beam(entry, path, index, count)
-            shape = data[0].shape[-2:]
+            shape = part.data.shape[-2:]
             try:
                 document = detector_document(_detector(entry, path), index, wavelength, shape)
                 detector = detector_from_document(document)
             except Exception as error:
                 # Whatever wrong units, shapes and links lead to in h5py, nxmx and numpy.
-                reason = " ".join((f"no {error}" if isinstance(error, KeyError) else str(error)).split())[:160]
                 raise InputError(
-                    f"{path}: the geometry is not known: {reason}; give an experiment list (.expt) for this image, or "
-                    "complete the file"
+                    f"{path}: the geometry is not known: {reason_of(error)}; give an experiment list (.expt) for this "
+                    "image, or complete the file"
                 ) from None
         beam = {"direction": [0.0, 0.0, 1.0], "wavelength": wavelength, "polarization_normal": [0.0, 1.0, 0.0]}
         beam |= {"polarization_fraction": 0.999}
@@ -115,7 +116,7 @@ class NexusReader:
 def _entry(file: Any, path: Path) -> Any:
     entries = children(file, "NXentry")
     if not entries:
-        raise InputError(f"{path}: no group of class NXentry (there are: {', '.join(file)}); expected a {WHAT}")
+        raise InputError(f"{path}: no group of class NXentry (there are: {', '.join(file)}); expected {WHAT}")
     return entries[0]
 
 
@@ -126,8 +127,17 @@ def _detector(entry: Any, path: Path) -> Any:
     return found[0]
 
 
-def _parts(entry: Any, path: Path) -> list[Any]:
-    """The data sets that hold the images, in order."""
+@dataclass(frozen=True)
+class _Part:
+    """Where an image is: the group that lists its data set, which may be in another file, and its number there."""
+
+    group: Any
+    data: Any
+    at: int
+
+
+def _parts(entry: Any, path: Path) -> tuple[Any, list[Any]]:
+    """The group that lists the images, and the data sets that hold them, in order."""
     groups = children(entry, "NXdata") + [d for i in children(entry, "NXinstrument") for d in children(i, "NXdetector")]
     for group in groups:
         signal = text(group.attrs.get("signal", "data"))
@@ -148,31 +158,32 @@ def _parts(entry: Any, path: Path) -> list[Any]:
             if isinstance(data, h5py.Dataset) and data.ndim >= 2:
                 found.append(data)
         if found:
-            return found
-    raise InputError(f"{path}: no images in {entry.name} (NXdata with 'data' or 'data_000001'); expected a {WHAT}")
+            return group, found
+    raise InputError(f"{path}: no images in {entry.name} (NXdata with 'data' or 'data_000001'); expected {WHAT}")
 
 
 def _length(data: Any) -> int:
     return 1 if data.ndim == 2 else int(data.shape[0])
 
 
-def _part(entry: Any, path: Path, index: int) -> tuple[tuple[Any, int], int]:
-    """The data set of an image, the image's number in it, and how many images there are."""
-    parts = _parts(entry, path)
+def _part(entry: Any, path: Path, index: int) -> tuple[_Part, int]:
+    """Where an image is, and how many images there are."""
+    group, parts = _parts(entry, path)
     count = sum(_length(p) for p in parts)
     if not 0 <= index < count:
         raise InputError(f"{path}: image {index} was asked for, the file has {count} (the first is 0)")
     at = index
-    for part in parts:
-        if at < _length(part):
-            return (part, at), count
-        at -= _length(part)
+    for data in parts:
+        if at < _length(data):
+            return _Part(group, data, at), count
+        at -= _length(data)
     raise AssertionError
 
 
-def _frame(entry: Any, path: Path, index: int) -> tuple[Array, Any, int]:
-    """Stored pixels of an image, the data set that they come from, and the number of images."""
-    (data, at), count = _part(entry, path, index)
+def _frame(entry: Any, path: Path, index: int) -> tuple[Array, _Part, int]:
+    """Stored pixels of an image, where they come from, and the number of images."""
+    part, count = _part(entry, path, index)
+    data = part.data
     if data.is_virtual:
         folder = Path(data.file.filename).parent
         for source in {s.file_name for s in data.virtual_sources()} - {"."}:
@@ -181,22 +192,26 @@ def _frame(entry: Any, path: Path, index: int) -> tuple[Array, Any, int]:
                 raise InputError(
                     f"{path}: its pixels are in {source}, which is not there; copy that file beside this one"
                 )
-    frame = np.asarray(data[()] if data.ndim == 2 else data[at])
+    frame = np.asarray(data[()] if data.ndim == 2 else data[part.at])
     if frame.dtype.kind not in "iuf" or frame.ndim not in (2, 3):
         raise InputError(f"{path}: images of shape {frame.shape} and type {frame.dtype}; expected numbers (slow, fast)")
-    return frame, data, count
+    return frame, part, count
 
 
-def _scaled(frame: Array, group: Any, index: int) -> Array:
-    """Values after ``data_offset`` and ``data_scale_factor``, one number, one per pixel, or one of these per image."""
+def _scaled(frame: Array, part: _Part, index: int) -> Array:
+    """Values after ``data_offset`` and ``data_scale_factor``, one number, one per pixel, or one of these per image.
+
+    The master's count before those that stand beside the pixels in another file.
+    """
     result = frame
     for name, add in (("data_offset", True), ("data_scale_factor", False)):
-        item = group.get(name)
-        if not isinstance(item, h5py.Dataset) or item.size == 0:
-            continue
-        value = item[index] if item.ndim > frame.ndim else item[()]
-        result = result + value if add else result * value
-    return np.asarray(result)
+        for group, at in ((part.group, index), (part.data.parent, part.at)):
+            item = group.get(name)
+            if isinstance(item, h5py.Dataset) and item.size > 0:
+                value = np.asarray(item[at] if item.ndim > frame.ndim else item[()], dtype=np.float64)
+                result = result + value if add else result * value
+                break
+    return result
 
 
 def _mask_values(item: Any, shape: tuple[int, ...], index: int, path: Path) -> BoolArray:
@@ -247,14 +262,15 @@ def _beam(entry: Any, path: Path, index: int, count: int) -> tuple[float, Spectr
         return spectrum.mean_wavelength_A, spectrum
     except Exception as error:
         # Whatever wrong units, shapes and links lead to in h5py, nxmx and numpy.
-        reason = " ".join((f"no {error}" if isinstance(error, KeyError) else str(error)).split())[:160]
-        raise InputError(f"{path}: the wavelength is not known: {reason}; give an experiment list (.expt)") from None
+        raise InputError(
+            f"{path}: the wavelength is not known: {reason_of(error)}; give an experiment list (.expt)"
+        ) from None
 
 
 def _wavelengths(beam: Any, index: int, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
     """Wavelengths and, where there is a spectrum, weights, of one image."""
     if "incident_wavelength" not in beam:
-        energy = np.atleast_1d(np.asarray(beam["incident_energy"][()], dtype=np.float64))
+        energy = np.atleast_1d(_in_unit(beam["incident_energy"], "eV"))
         return WAVELENGTH_ENERGY_A_EV / energy[[min(index, len(energy) - 1)]], None
     name, seen = "incident_wavelength", set[str]()
     weights = None
@@ -265,19 +281,21 @@ def _wavelengths(beam: Any, index: int, count: int) -> tuple[npt.NDArray[np.floa
             break
         name = text(beam[name].attrs.get("variant", ""))
     if weights is None:
-        values = np.atleast_1d(_angstrom(beam["incident_wavelength"]))
+        values = np.atleast_1d(_in_unit(beam["incident_wavelength"], "angstrom"))
         if len(values) not in (1, count):
             raise ValueError(f"{len(values)} wavelengths for {count} images, and no incident_wavelength_weights")
         return values[[index if len(values) > 1 else 0]], None
     rows = []
-    for array in (_angstrom(beam[name]), np.asarray(weights[()], dtype=np.float64)):
+    for array in (_in_unit(beam[name], "angstrom"), np.asarray(weights[()], dtype=np.float64)):
         rows.append(array[min(index, len(array) - 1)] if array.ndim == 2 else np.atleast_1d(array))
     return rows[0], rows[1]
 
 
-def _angstrom(item: Any) -> npt.NDArray[np.float64]:
+def _in_unit(item: Any, unit: str) -> npt.NDArray[np.float64]:
+    """Values of a data set in a unit, which is also the one that they have if the file states none."""
     import nxmx
 
     values = np.asarray(item[()], dtype=np.float64)
-    unit = text(item.attrs.get("units", "angstrom"))
-    return np.asarray((values * nxmx.ureg.Unit(unit)).to("angstrom").magnitude)
+    stated = text(item.attrs.get("units", unit))
+    stated = "angstrom" if stated.lower() in ("a", "angstrom", "angstroms") else stated
+    return np.asarray((values * nxmx.ureg.Unit(stated)).to(unit).magnitude)

@@ -1,4 +1,4 @@
-"""One array per panel out of NumPy and HDF5 files: masks, dark noise."""
+"""One array per panel out of NumPy and HDF5 files, such as masks and backgrounds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.io.files import read_bytes
+from bayesbragg.io.hdf5_files import opened_hdf5
 from bayesbragg.model.detector import Detector
 from bayesbragg.model.errors import InputError
 
-__all__ = ["panels_of", "read_array", "read_dark_rms"]
+__all__ = ["panels_of", "read_array"]
 
 Array = npt.NDArray[Any]
 _MALFORMED = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError)
@@ -49,13 +51,15 @@ def read_array(path: str | os.PathLike[str], what: str, names: tuple[str, ...]) 
                     return name, archive[name]
                 return "", [archive[key] for key in sorted(archive.files, key=_natural)]
         if data.startswith(b"\x89HDF\r\n\x1a\n"):
-            with h5py.File(io.BytesIO(data), "r") as file:
+            with opened_hdf5(Path(path), f"a {what} as .npy, .npz or HDF5") as file:
                 found: list[str] = []
                 file.visititems(lambda key, item: found.append(key) if isinstance(item, h5py.Dataset) else None)
                 name = _choose(found, names)
                 if name is not None:
                     return name, file[name][()]
-                raise ValueError(f"data sets {', '.join(found) or 'none'}, but no {' or '.join(names)}")
+            raise ValueError(f"data sets {', '.join(found) or 'none'}, but no {' or '.join(names)}")
+    except InputError:
+        raise
     except (*_MALFORMED, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise InputError(
             f"{path}: {' '.join(str(error).split())[:200]}; expected a {what} as .npy, .npz or HDF5; write it again"
@@ -96,28 +100,3 @@ def panels_of(array: Any, detector: Detector, path: str | os.PathLike[str], what
         )
         raise InputError(f"{path}: {what} with {detail}; give the {what} of this detector")
     return panels
-
-
-def read_dark_rms(path: str | os.PathLike[str], detector: Detector) -> list[npt.NDArray[np.float64]]:
-    """Readout noise per pixel: one array per panel, ``(slow, fast)``, detector units.
-
-    Args:
-        path: ``.npy`` or ``.npz`` of shape ``(n_panels, slow, fast)``, or HDF5 with a data set ``dark_rms`` (or
-            ``rms``, ``sigma_readout``, or a single one of any name).
-        detector: the detector that the panels must fit.
-
-    Raises:
-        InputError: missing or damaged file, wrong shape, or values that are no noise.
-    """
-    what = "dark RMS map"
-    _, array = read_array(path, what, ("dark_rms", "rms", "sigma_readout", "sigma_rdout"))
-    panels = panels_of(array, detector, path, what)
-    result = []
-    for i, panel in enumerate(panels):
-        if panel.dtype.kind not in "iuf":
-            raise InputError(f"{path}: {what} of type {panel.dtype} on panel {i}; expected numbers")
-        values = panel.astype(np.float64)
-        if not np.all(np.isfinite(values)) or np.any(values < 0):
-            raise InputError(f"{path}: {what} with negative or missing values on panel {i}; expected a noise per pixel")
-        result.append(values)
-    return result

@@ -12,7 +12,7 @@ import io
 import os
 import pickle
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bayesbragg.model.errors import InputError
 
-__all__ = ["MALFORMED", "StandIn", "numpy_globals", "plain", "restricted_load"]
+__all__ = ["MALFORMED", "StandIn", "allowance", "numpy_globals", "plain", "restricted_load"]
 
 Globals = Mapping[tuple[str, str], Any]
 
@@ -136,8 +136,7 @@ class _Array(StandIn):
             flat = np.empty(len(content), dtype=object)
             flat[:] = list(content)
         else:
-            data = content.encode("latin1") if isinstance(content, str) else bytes(content)
-            flat = np.frombuffer(data, dtype).copy()
+            flat = np.frombuffer(_bytes(content), dtype).copy()
         self.value = flat.reshape(shape, order="F" if fortran else "C")
 
 
@@ -148,14 +147,13 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
 def _from_buffer(data: Any, kind: _DType, shape: Any, order: Any) -> npt.NDArray[Any]:
     if kind.dtype.kind == "O":
         raise ValueError("a buffer of objects")
-    return np.frombuffer(bytes(data), kind.dtype).copy().reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(_bytes(data), kind.dtype).copy().reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(kind: _DType, content: Any = b"") -> Any:
     if kind.dtype.kind == "O":
         raise ValueError("a number of type object")
-    data = content.encode("latin1") if isinstance(content, str) else content
-    return np.frombuffer(data, kind.dtype)[0]
+    return np.frombuffer(_bytes(content), kind.dtype)[0]
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
@@ -188,28 +186,46 @@ def numpy_globals() -> dict[tuple[str, str], Any]:
 
 
 def _bytes(content: Any = b"", encoding: Any = "latin1") -> bytes:
-    return _encode(content, encoding) if isinstance(content, str) else bytes(content)
+    """Bytes that the pickle holds; of a number, `bytes` would make as many as it says."""
+    if isinstance(content, str):
+        return _encode(content, encoding)
+    if not isinstance(content, (bytes, bytearray)):
+        raise ValueError(f"a {type(content).__name__} in place of bytes")
+    return bytes(content)
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def allowance(data: bytes) -> Iterator[int]:
+    """What `plain` may unfold of a pickle: a hundred values for each of its bytes.
+
+    Pickles write a list that stands in many places once. Tables share some that way; of one within the other, a few
+    hundred bytes make more values than any memory holds.
+    """
+    return iter(range(1000 + 100 * len(data)))
+
+
+def plain(value: Any, left: Iterator[int], depth: int = 0) -> Any:
     """A value with its stand-ins for arrays replaced by the arrays, at every depth.
 
+    Args:
+        value: part of what `restricted_load` gave.
+        left: the pickle's `allowance`, used up by all of its parts together.
+
     Raises:
-        ValueError: nested deeper than any table is.
+        ValueError: nested deeper than any table is, or more values than the allowance.
     """
-    if depth > 20:
+    if depth > 20 or next(left, None) is None:
         raise ValueError("nested too deeply")
     if isinstance(value, _Array):
         value = value.value
     if isinstance(value, np.ndarray) and value.dtype == object:
         result = np.empty(value.shape, dtype=object)
         for index in np.ndindex(value.shape):
-            result[index] = plain(value[index], depth + 1)
+            result[index] = plain(value[index], left, depth + 1)
         return result
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(x, depth + 1) for x in value)
+        return type(value)(plain(x, left, depth + 1) for x in value)
     if isinstance(value, dict):
-        return {plain(k, depth + 1): plain(v, depth + 1) for k, v in value.items()}
+        return {plain(k, left, depth + 1): plain(v, left, depth + 1) for k, v in value.items()}
     if isinstance(value, (StandIn, type)) or callable(value):
         raise ValueError(f"a {type(value).__name__} in place of a value")
     return value

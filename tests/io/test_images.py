@@ -126,6 +126,12 @@ def test_bad_files(path: Path, tmp_path: Path, detector: Detector) -> None:
         file["images"].attrs["dxtbx_detector_string"] = "{}"
     with pytest.raises(InputError, match="no Python literal"):
         read_image_experiment(path)
+    with h5py.File(path, "r+") as file:
+        file["images"].attrs["dxtbx_beam_string"] = "{'direction': (0, 0, 1), 'wavelength': 1}"
+        panel = {"origin": [0, 0, -9], "fast_axis": [1, 0, 0], "slow_axis": [0, 1, 0], "pixel_size": [1, 1]}
+        file["images"].attrs["dxtbx_detector_string"] = repr([{**panel, "image_size": [10**30, 4]}])
+    with pytest.raises(InputError, match="geometry in the attributes"):
+        read_image_experiment(path)
 
 
 def test_panels_of_another_detector(path: Path, detector: Detector) -> None:

@@ -101,6 +101,42 @@ def test_offset_and_scale(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate(image.raw), (data[0] - 400.0) * 0.1)
 
 
+@pytest.mark.parametrize("virtual", [False, True])
+def test_offset_and_scale_of_pixels_in_other_files(tmp_path: Path, frames: np.ndarray, virtual: bool) -> None:
+    path = eiger(tmp_path, frames, virtual=virtual)
+    offset = np.full((5, *SHAPE), 65000, np.uint16)
+    offset[3] += 7
+    with h5py.File(path, "r+") as file:
+        file["entry/data/data_offset"], file["entry/data/data_scale_factor"] = offset, np.uint16(2)
+    image = read_image(ImageReference(path, 3), read_image_experiment(path).detector)
+    np.testing.assert_array_equal(image.raw[0], (frames[3] + 65007.0) * 2.0)
+    with h5py.File(path, "r+") as file:
+        del file["entry/data/data_offset"]
+        file["entry/data/data_offset"] = offset[:2]
+    with pytest.raises(InputError, match="copy it again"):
+        read_image(ImageReference(path, 3), read_image_experiment(path).detector)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit"),
+    [
+        ("incident_energy", 10.0, "keV"),
+        ("incident_energy", 1e4, None),
+        ("incident_wavelength", 1.239841984, "Angstrom"),
+        ("incident_wavelength", 0.1239841984, "nm"),
+    ],
+)
+def test_units_of_the_beam(tmp_path: Path, frames: np.ndarray, name: str, value: float, unit: str | None) -> None:
+    path = eiger(tmp_path, frames)
+    with h5py.File(path, "r+") as file:
+        beam = file["entry/instrument/beam"]
+        del beam["incident_wavelength"]
+        beam[name] = value
+        if unit is not None:
+            beam[name].attrs["units"] = unit
+    assert read_image_experiment(path).beam.wavelength_A == pytest.approx(1.239841984)
+
+
 def test_detector_without_axes(tmp_path: Path, frames: np.ndarray) -> None:
     """Older masters have a distance and a beam centre only."""
     path = eiger(tmp_path, frames)
