@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,12 @@ class CbfReader:
         Raises:
             InputError: damaged file, wrong checksum, an index other than 0, or a type of number that is not known.
         """
-        if index != 0:
-            raise InputError(f"{path}: image {index} was asked for, a CBF has 1 (the first is 0)")
-        handle = _opened(path)
-        try:
-            arrays = _arrays(handle)
-            parts = sections(handle).values()
-            panels = [arrays[name][where].reshape(arrays[name][where].shape[-2:]) for name, where in parts]
-            return panels or [a.reshape(a.shape[-2:]) for a in arrays.values()], None
-        except Exception as error:
-            # CBFlib raises plain Exception for whatever is wrong, besides what wrong values lead to here.
-            raise _damaged(path, error) from None
+        return [values for values, _ in _panels_of(path, index)], None
+
+    def mask(self, path: Path, index: int) -> list[npt.NDArray[np.bool_]] | None:
+        """Pixels that do not hold the header's ``undefined_value``, by panel; None if none holds it."""
+        good = [np.asarray(values != undefined) for values, undefined in _panels_of(path, index)]
+        return None if all(panel.all() for panel in good) else good
 
     def experiment(self, path: Path, index: int) -> Experiment:
         """Beam and detector that the header states, and the image.
@@ -73,8 +69,7 @@ class CbfReader:
         Raises:
             InputError: damaged file, or a header without wavelength, axes or pixel sizes.
         """
-        if index != 0:
-            raise InputError(f"{path}: image {index} was asked for, a CBF has 1 (the first is 0)")
+        _check_image(path, index)
         handle = _opened(path)
         try:
             detector = detector_from_document(detector_document(handle))
@@ -83,6 +78,36 @@ class CbfReader:
             # CBFlib raises plain Exception for whatever is wrong, besides what wrong values lead to here.
             raise _damaged(path, error) from None
         return Experiment("", beam, detector, None, ImageReference(path))
+
+
+def _check_image(path: Path, index: int) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a CBF image; check the image path")
+    if index != 0:
+        raise InputError(f"{path}: image {index} was asked for, a CBF has 1 (the first is 0)")
+
+
+def _panels_of(path: Path, index: int) -> list[tuple[npt.NDArray[Any], float | None]]:
+    """Panels ``(slow, fast)`` and the number that each writes for pixels without a value, or None."""
+    _check_image(path, index)
+    stat = path.stat()
+    return _unpacked(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(path: Path, _modified: int, _size: int) -> list[tuple[npt.NDArray[Any], float | None]]:
+    """Kept for the next question: pixels and their mask are asked for one after the other."""
+    handle = _opened(path)
+    try:
+        arrays = _arrays(handle)
+        stated = {row["array_id"]: row.get("undefined_value") for row in table(handle, "array_intensities")}
+        undefined = {name: None if (text := stated.get(name)) is None else float(text) for name in arrays}
+        parts = list(sections(handle).values()) or [(name, (...,)) for name in arrays]
+        cut = [(name, arrays[name][where]) for name, where in parts]
+        return [(values.reshape(values.shape[-2:]), undefined[name]) for name, values in cut]
+    except Exception as error:
+        # CBFlib raises plain Exception for whatever is wrong, besides what wrong values lead to here.
+        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -96,8 +121,6 @@ def _opened(path: Path) -> Any:
     """CBFlib's handle of a file whose binary sections are whole."""
     import pycbf
 
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a CBF image; check the image path")
     _verify(path)
     handle: Any = pycbf.cbf_handle_struct()  # type: ignore[no-untyped-call]
     try:

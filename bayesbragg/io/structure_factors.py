@@ -132,6 +132,11 @@ def _values(columns: list[gemmi.Mtz.Column], path: Path, mtz: gemmi.Mtz) -> tupl
             f"{path}: {','.join(c.label for c in columns)} hold {len(data)} amplitudes or intensities and "
             f"{len(phases)} phases; name one, or a (+) and a (-); columns are {_column_names(mtz)}"
         )
+    if len(data) == 2 and not (_is_minus(data[0]) ^ _is_minus(data[1]) or all(c.type in "GK" for c in data)):
+        raise InputError(
+            f"{path}: {data[0].label} and {data[1].label} are no pair of Friedel mates; name one, or a (+) and a (-); "
+            f"columns are {_column_names(mtz)}"
+        )
     data.sort(key=_is_minus)
     phases.sort(key=_is_minus)
     read: list[Values] = []

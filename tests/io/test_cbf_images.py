@@ -50,6 +50,17 @@ def test_sections_become_panels_of_a_hierarchy(cbf: Path, pixels: Any) -> None:
     np.testing.assert_array_equal(experiment.beam.direction, [0, 0, -1])
 
 
+def test_undefined_pixels_are_not_trusted(tmp_path: Path, pixels: Any) -> None:
+    """The header's undefined_value, -4 here, is the lower end of the trusted range too, as dxtbx has it."""
+    pixels[1, 2, 7] = -4
+    experiment = read_image_experiment(write_cbf(tmp_path / "gap.cbf", pixels))
+    image = read_image(experiment.image, experiment.detector)
+    assert [np.argwhere(~mask).tolist() for mask in image.mask] == [[], [], [], [[2, 2]]]
+    pixels[1, 2, 7] = 4
+    experiment = read_image_experiment(write_cbf(tmp_path / "none.cbf", pixels))
+    assert read_image(experiment.image, experiment.detector).mask is None
+
+
 def test_damage_is_named(cbf: Path) -> None:
     data = cbf.read_bytes()
     with pytest.raises(InputError, match="has 1"):

@@ -94,6 +94,14 @@ def test_wrong_columns(tmp_path: Path, columns: str, message: str) -> None:
     assert "i.mtz" in str(caught.value)
 
 
+def test_two_amplitudes_that_are_no_mates(tmp_path: Path) -> None:
+    """Observed and calculated amplitudes: the second ones are not those of the Friedel mates."""
+    path = write_mtz(tmp_path / "f.mtz", {"F": ("F", [10.0] * 4), "SIGF": ("Q", [1.0] * 4), "FC": ("F", [99.0] * 4)})
+    with pytest.raises(InputError, match="F and FC are no pair of Friedel mates"):
+        read_mtz(path, "F,SIGF,FC")
+    np.testing.assert_allclose(read_mtz(path, "F,SIGF").lookup(-HKL), 10.0)
+
+
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.mtz: no such MTZ file"):
         read_mtz(tmp_path / "none.mtz")
