@@ -8,6 +8,7 @@ are in 1/angstrom without 2 pi, positions in pixels from the outer corner of the
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,13 @@ import numpy.typing as npt
 from bayesbragg.forward.exact import FUDGE
 from bayesbragg.model import Beam, Crystal, Detector, Spectrum
 
-__all__ = ["Predictions", "predict"]
+__all__ = ["Predictions", "join_predictions", "predict"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+AT_ONCE = 500_000
+"""Lattice points that are looked at together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,48 +78,63 @@ def predict(
         eta_deg: mosaic spread, degree.
         widths: largest distance from the spheres, in standard deviations of the spot's width.
     """
-    conventional, primitive = _indices(crystal, d_min)
-    q = conventional @ crystal.A_reciprocal.T
-    q_squared = np.sum(q * q, axis=1)
     live = spectrum.wavelengths_A[spectrum.photons > 0]
-    along = q @ beam.direction
-    with np.errstate(divide="ignore"):
-        wavelength = np.clip(np.where(along < 0, -2.0 * along / q_squared, live.max()), live.min(), live.max())
-    scattered = beam.direction / wavelength[:, None] + q
-    length = np.linalg.norm(scattered, axis=1)
-    ray = scattered / length[:, None]
-    # Width along the ray: a step of one standard deviation of the block's Gaussian, and the swing of the spread.
     to_primitive = crystal.to_primitive @ crystal.real_space_A
-    steps = np.linalg.norm(ray @ to_primitive.T * np.asarray(n_abc, dtype=float), axis=1)
-    block = 1.0 / (np.sqrt(4.0 * FUDGE) * steps)
-    swing = np.radians(eta_deg) * np.sqrt(q_squared)
-    excitation = np.abs(length - 1.0 / wavelength) / np.hypot(block, swing)
-    rows = np.flatnonzero((excitation <= widths) & (along < 0))
-    panel, position = _on_panels(detector, ray[rows])
-    hit = panel >= 0
-    rows = rows[hit]
-    return Predictions(
-        conventional[rows],
-        primitive[rows],
-        panel[hit],
-        position[hit],
-        wavelength[rows],
-        excitation[rows],
-        1.0 / np.sqrt(q_squared[rows]),
-    )
+
+    def excited(conventional: IntArray, primitive: IntArray) -> Predictions:
+        q = conventional @ crystal.A_reciprocal.T
+        q_squared = np.sum(q * q, axis=1)
+        along = q @ beam.direction
+        with np.errstate(divide="ignore"):
+            wavelength = np.clip(np.where(along < 0, -2.0 * along / q_squared, live.max()), live.min(), live.max())
+        scattered = beam.direction / wavelength[:, None] + q
+        length = np.linalg.norm(scattered, axis=1)
+        ray = scattered / length[:, None]
+        # Width along the ray: a step of one standard deviation of the block's Gaussian, and the swing of the spread.
+        steps = np.linalg.norm(ray @ to_primitive.T * np.asarray(n_abc, dtype=float), axis=1)
+        block = 1.0 / (np.sqrt(4.0 * FUDGE) * steps)
+        swing = np.radians(eta_deg) * np.sqrt(q_squared)
+        excitation = np.abs(length - 1.0 / wavelength) / np.hypot(block, swing)
+        rows = np.flatnonzero((excitation <= widths) & (along < 0))
+        panel, position = _on_panels(detector, ray[rows])
+        hit = panel >= 0
+        rows = rows[hit]
+        return Predictions(
+            conventional[rows],
+            primitive[rows],
+            panel[hit],
+            position[hit],
+            wavelength[rows],
+            excitation[rows],
+            1.0 / np.sqrt(q_squared[rows]),
+        )
+
+    return join_predictions([excited(*points) for points in _lattice_points(crystal, d_min)])[0]
 
 
-def _indices(crystal: Crystal, d_min: float) -> tuple[IntArray, IntArray]:
-    """Every lattice point but the origin inside the sphere 1/d_min, conventional and primitive, each ``(n, 3)``."""
+def join_predictions(parts: Sequence[Predictions]) -> tuple[Predictions, IntArray]:
+    """Predictions of several lattices as one list, and the number of the lattice of each, ``(n,)``."""
+    names = Predictions.__dataclass_fields__
+    joined = Predictions(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+    return joined, np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+
+
+def _lattice_points(crystal: Crystal, d_min: float) -> Iterator[tuple[IntArray, IntArray]]:
+    """Every lattice point but the origin inside the sphere 1/d_min, conventional and primitive, each ``(n, 3)``.
+
+    They come in pieces, sorted: a large cell has tens of millions of them, of which a still excites some thousands.
+    """
     reach = np.ceil(np.linalg.norm(crystal.real_space_A, axis=1) / d_min).astype(int)
-    axes = [np.arange(-n, n + 1) for n in reach]
-    hkl = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    q = hkl @ crystal.A_reciprocal.T
-    length = np.linalg.norm(q, axis=1)
-    primitive = hkl @ crystal.to_primitive.T
-    rounded = np.rint(primitive)
-    keep = (length > 0) & (length <= 1.0 / d_min) & np.all(np.abs(primitive - rounded) < 1e-6, axis=1)
-    return hkl[keep], rounded[keep].astype(np.int64)
+    first, *others = (np.arange(-n, n + 1) for n in reach)
+    in_layer = len(others[0]) * len(others[1])
+    for part in np.array_split(first, -(-len(first) * in_layer // AT_ONCE)):
+        hkl = np.stack(np.meshgrid(part, *others, indexing="ij"), axis=-1).reshape(-1, 3)
+        q = hkl @ crystal.A_reciprocal.T
+        length = np.linalg.norm(q, axis=1)
+        primitive = hkl @ crystal.to_primitive.T
+        rounded = np.rint(primitive)
+        keep = (length > 0) & (length <= 1.0 / d_min) & np.all(np.abs(primitive - rounded) < 1e-6, axis=1)
+        yield hkl[keep], rounded[keep].astype(np.int64)
 
 
 def _on_panels(detector: Detector, ray: FloatArray) -> tuple[IntArray, FloatArray]:

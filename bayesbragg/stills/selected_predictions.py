@@ -17,8 +17,8 @@ from scipy.spatial import cKDTree
 
 from bayesbragg.forward import Options, Parameters, Scene
 from bayesbragg.model import Beam, Crystal, Detector, Reflections, Shot, Spectrum, StructureFactors
-from bayesbragg.stills.prediction import Predictions, predict
-from bayesbragg.stills.spot_shapes import SpotShapes, join_predictions, spot_shapes
+from bayesbragg.stills.prediction import Predictions, join_predictions, predict
+from bayesbragg.stills.spot_shapes import SpotShapes, spot_shapes
 
 __all__ = ["PredictionSettings", "Selected", "select_predictions"]
 
@@ -100,7 +100,7 @@ def select_predictions(
         scene_of, parameters, options: of the refined model, see `spot_shapes`.
         factors: used with ``with_factors``.
     """
-    d_min = max(settings.d_min, corner_resolution(detector, beam, float(spectrum.wavelengths_A.min())))
+    d_min = max(settings.d_min, _corner_resolution(detector, beam, float(spectrum.wavelengths_A.min())))
     eta = float(parameters.mosaic.largest_spread_deg()) if options.spread != "none" else 0.0
     blocks = np.asarray(parameters.mosaic.n_abc)
     predictions, lattice = join_predictions(
@@ -130,7 +130,7 @@ def select_predictions(
     return Selected(predictions.select(keep), lattice[keep], shapes.select(keep), is_strong[keep], int(excited.sum()))
 
 
-def corner_resolution(detector: Detector, beam: Beam, wavelength_A: float) -> float:
+def _corner_resolution(detector: Detector, beam: Beam, wavelength_A: float) -> float:
     """The highest resolution on the detector, angstrom."""
     panel = np.repeat(np.arange(detector.n_panels), 4)
     corner = np.tile([[0, 0], [1, 0], [0, 1], [1, 1]], (detector.n_panels, 1)) * detector.image_size[panel]

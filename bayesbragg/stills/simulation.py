@@ -23,7 +23,7 @@ from bayesbragg.model.errors import InputError
 from bayesbragg.model.shot import bucket_size
 from bayesbragg.stills.boxes import PanelLayout, centroid_boxes, separate_boxes
 from bayesbragg.stills.observed import spot_table
-from bayesbragg.stills.prediction import Predictions, predict
+from bayesbragg.stills.prediction import Predictions, join_predictions, predict
 from bayesbragg.stills.ring import ring_background
 from bayesbragg.stills.tiles import Tiles, boxes_only
 
@@ -168,18 +168,16 @@ def simulate_still(
 
     truth = _moved(parameters, crystals)
     eta = float(parameters.mosaic.largest_spread_deg()) if options.spread != "none" else 0.0
-    found = [
-        predict(crystal, beam, spectrum, detector, d_min=d_min, n_abc=n_abc, eta_deg=eta)
-        for crystal, n_abc in zip(truth, np.asarray(parameters.mosaic.n_abc), strict=True)
-    ]
-    predictions = Predictions(
-        **{name: np.concatenate([getattr(p, name) for p in found]) for name in Predictions.__dataclass_fields__}
+    predictions, lattice = join_predictions(
+        [
+            predict(crystal, beam, spectrum, detector, d_min=d_min, n_abc=n_abc, eta_deg=eta)
+            for crystal, n_abc in zip(truth, np.asarray(parameters.mosaic.n_abc), strict=True)
+        ]
     )
     if len(predictions) == 0:
         raise InputError(
             f"no reflection to {d_min:g} angstrom falls on the detector; check its distance, the wavelength and d_min"
         )
-    lattice = np.repeat(np.arange(len(found)), [len(p) for p in found])
     total, centroid, pixels = _own_photons(
         predictions, lattice, box, detector, beam, spectrum, crystals, factors, parameters, options, **scene
     )

@@ -18,8 +18,9 @@ from bayesbragg.forward.centroid import own_reflections
 from bayesbragg.model import Detector, Shot
 from bayesbragg.stills.boxes import PanelLayout, centroid_boxes
 from bayesbragg.stills.prediction import Predictions
+from bayesbragg.stills.tiles import boxes_only
 
-__all__ = ["SpotShapes", "join_predictions", "spot_shapes"]
+__all__ = ["SpotShapes", "spot_shapes"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -63,13 +64,6 @@ class SpotShapes:
         return np.asarray(self.bounds[:, None, [0, 2]] + offset)
 
 
-def join_predictions(parts: list[Predictions]) -> tuple[Predictions, IntArray]:
-    """Predictions of several lattices as one list, and the number of the lattice of each, ``(n,)``."""
-    names = Predictions.__dataclass_fields__
-    joined = Predictions(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
-    return joined, np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-
-
 def spot_shapes(
     predictions: Predictions,
     lattice: IntArray,
@@ -97,7 +91,7 @@ def spot_shapes(
         rows = np.arange(first, min(first + AT_ONCE, n))
         # Copies of the first box fill the last piece.
         full = np.concatenate([rows, np.repeat(rows[:1], AT_ONCE - len(rows))])
-        scene = scene_of(_empty_boxes(predictions.panel[full], bounds[full], side, lattice[full]))
+        scene = scene_of(boxes_only(predictions.panel[full], bounds[full], side, lattice[full]))
         alone = own_reflections(scene, predictions.primitive_index[full], lattice[full])
         photons[rows] = np.asarray(expected_photons(parameters, alone, plain))[: len(rows)]
     _, inside = layout.box_pixels(predictions.panel, bounds, (side, side))
@@ -106,13 +100,3 @@ def spot_shapes(
     with np.errstate(invalid="ignore", divide="ignore"):
         centroid = np.einsum("np,npk->nk", photons, shapes.grid) / shapes.total[:, None]
     return replace(shapes, centroid=np.where(np.isfinite(centroid), centroid, predictions.position))
-
-
-def _empty_boxes(panel: IntArray, bounds: IntArray, side: int, lattice: IntArray) -> Shot:
-    """A shot of boxes without data."""
-    n, p = len(panel), side * side
-    zeros = np.zeros((n, p))
-    return Shot(
-        panel, bounds, (side, side), zeros, zeros, np.ones((n, p), dtype=bool), np.asarray(1.0),
-        np.zeros((n, 3), np.int64), np.arange(n), lattice, np.zeros((n, 3)),
-    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.stats import gamma, norm
 from bayesbragg.forward import Options, Parameters
 from bayesbragg.forward.scene import PanelGroups
 from bayesbragg.model import Beam, Crystal, Detector, Spectrum, StructureFactors
+from bayesbragg.stills import prediction
 from bayesbragg.stills.boxes import PanelLayout
 from bayesbragg.stills.prediction import predict
 from bayesbragg.stills.simulation import Camera, Still, expected_bragg, expose, known_background_shot, simulate_still
@@ -124,6 +126,23 @@ def test_predictions_obey_bragg() -> None:
     assert len(found) > 5
     assert np.allclose(q @ world.crystal.real_space_A.T, found.miller_index, atol=0.01)
     assert np.all(found.d_A >= 3.0)
+
+
+def test_predictions_in_pieces_are_the_same_in_less_memory(
+    world: VirtualExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (world.crystal, world.beam, world.spectrum, world.detector)
+    whole = predict(*arguments, d_min=1.6, n_abc=BLOCKS)
+    monkeypatch.setattr(prediction, "AT_ONCE", 5_000)
+    tracemalloc.start()
+    pieces = predict(*arguments, d_min=1.6, n_abc=BLOCKS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The sphere's box has half a million points, whose indices alone are 12 MB.
+    assert len(whole) > 100
+    assert peak < 6e6
+    for name in whole.__dataclass_fields__:
+        np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-12, err_msg=name)
 
 
 def test_mean_of_noisy_images_is_the_forward_model(still: Still) -> None:
