@@ -174,21 +174,21 @@ def shared_prior(grouping: PanelGrouping, priors: PanelPriors | None = None) -> 
             scale = np.sqrt(np.diag(block))
             inverse = np.linalg.inv(block / np.outer(scale, scale)) / np.outer(scale, scale)
             precision[np.ix_(np.flatnonzero(inside), np.flatnonzero(inside))] = inverse
-    mean = np.zeros(n)
+    right = np.zeros(n)
     classic = np.tile(1.0 / np.array(priors.beta, dtype=float), n_groups)
     if np.any(classic[free[:m]] > 0):
         shown = ", ".join(f"{motion} {beta:g}" for motion, beta in zip(MOTIONS, priors.beta, strict=True))
         text.append(f"each group: normal with variances (radian^2, metre^2): {shown}")
         center = np.tile(np.array(priors.center, dtype=float), n_groups)
         precision[np.arange(m), np.arange(m)] += classic
-        right = np.zeros(n)
         right[:m] = classic * center
-        mean = inverse_on(precision, free) @ right
     if priors.close_distance_beta is not None:
         z = np.arange(n_groups) * 6 + 5
         spread = (np.eye(n_groups) - 1.0 / n_groups) / (n_groups * priors.close_distance_beta)
         precision[np.ix_(z, z)] += spread
         text.append(f"spread of the groups' distances: variance {priors.close_distance_beta:g} metre^2")
+    # Of all that is said of the groups together: close distances pull at restraints and hierarchy alike.
+    mean = inverse_on(precision, free) @ right
     for i, name in enumerate(EXTRAS):
         if name in priors.extras:
             sd = priors.extras[name]

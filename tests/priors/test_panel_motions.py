@@ -204,6 +204,24 @@ def test_distances_that_are_close() -> None:
     assert prior.text == ("spread of the groups' distances: variance 4e-09 metre^2",)
 
 
+def test_all_that_is_said_of_a_group_counts() -> None:
+    """Hierarchy, restraints about a center that is not zero, and close distances: the densities are multiplied."""
+    close = 1e-9
+    prior = shared_prior(tilted(), PanelPriors(WIDTHS, CENTER, BETA, close_distance_beta=close))
+    alone = shared_prior(tilted(), PanelPriors(WIDTHS))
+    center, beta = np.tile(CENTER, 5), np.tile(BETA, 5)
+
+    def product(values: FloatArray) -> float:
+        away = values[:30] - center
+        return alone.minus_log(values) + 0.5 * np.sum(away**2 / beta) + 0.5 * np.var(values[5:30:6]) / close
+
+    generator = np.random.default_rng(6)
+    points = np.zeros((5, 33))
+    points[:, :30] = 1e-3 * generator.normal(size=(5, 30))
+    apart = [product(v) - prior.minus_log(v) for v in points]
+    np.testing.assert_allclose(apart, apart[0], rtol=1e-6)
+
+
 def test_inverse_of_a_block() -> None:
     generator = np.random.default_rng(8)
     root = generator.normal(size=(4, 4)) * [[1e-6], [1e-3], [1.0], [1e3]]
