@@ -102,7 +102,7 @@ def _unpacked(path: Path, _modified: int, _size: int) -> list[tuple[npt.NDArray[
         arrays = _arrays(handle)
         stated = {row["array_id"]: row.get("undefined_value") for row in table(handle, "array_intensities")}
         undefined = {name: None if (text := stated.get(name)) is None else float(text) for name in arrays}
-        parts = list(sections(handle).values()) or [(name, (...,)) for name in arrays]
+        parts: list[tuple[str, tuple[Any, ...]]] = list(sections(handle).values()) or [(name, ()) for name in arrays]
         cut = [(name, arrays[name][where]) for name, where in parts]
         return [(values.reshape(values.shape[-2:]), undefined[name]) for name, values in cut]
     except Exception as error:

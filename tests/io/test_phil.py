@@ -135,15 +135,31 @@ def test_abbreviations(word: str, program: str, name: str) -> None:
         ("overzample=3", "no parameter is called 'overzample'.*simulator.oversample"),
         ("roi.shoebox_sise=3", "roi.shoebox_size"),
         ("G=5", "ambiguous.*init.G"),
-        ("init.Nabc=1,2", "2 given, exactly 3"),
+        ("init.Nabc=1,2", "init.Nabc = 1,2: expected 3 numbers"),
+        ("init.Nabc", "command line, 'init.Nabc': expected NAME=VALUE"),
+        ("init.Nabc=", "command line, 'init.Nabc=': expected NAME=VALUE"),
+        ("roi=5", "'roi' is a group of parameters"),
+        ("posterior.warmup=3", "posterior.warmup = 3: expected a whole number, at least 25"),
+        ("fit.tolerance=2", "fit.tolerance = 2: expected a number from 1e-06 to 1"),
+        ("restrain_cell_to_start=1,2,3", "expected 1 to 2 numbers"),
+        ("likelihood=gaussian poisson", "expected one of gaussian, poisson, poisson_gaussian"),
+        ("likelihood=None", "likelihood = None: expected one of .*; leave it out for the default, gaussian"),
+        ("ucell_edge_perc=None", "expected a number; leave it out for the default, 10"),
+        ("init.Nabc=None", "expected 3 numbers; leave it out"),
+        ("init.G=auto", '"auto" has no meaning here; expected a number'),
+        ("refiner.sigma_r=nan", "'nan' is no number"),
         ("refiner.sigma_r=abc", "refiner.sigma_r.*'abc'"),
         ("oversample=1.5", "oversample"),
         ("likelihood=student", "student.*poisson"),
-        ("fix.G=perhaps", "perhaps"),
+        ("fix.G=perhaps", "fix.G = perhaps: expected True or False"),
         ("seed=-1", "seed"),
-        ("x", "command line|PHIL"),
+        ("x", "command line, 'x': expected NAME=VALUE"),
         ("init.G=__import__('os').getpid()", "no number"),
         ("init.G=().__class__", "no number"),
+        ("init.G=9**9**9", "no number"),
+        ("seed=9**99999999", "no number"),
+        ("seed=1<<9999999999", "no number"),
+        (f"init.G={'-' * 100_000}1", "no number"),
     ],
 )
 def test_bad_words(word: str, message: str) -> None:
@@ -158,7 +174,9 @@ def test_bad_words(word: str, message: str) -> None:
         ("a=1\n\nsimulator {\n overzample=3\n}", r"bad.phil, line 4: .*simulator.overzample.*simulator.oversample"),
         ("init.G=1\nspotfindre.filter.d_min=3", r"bad.phil, line 2.*spotfinder.filter.d_min"),
         ("\nsimulator=3", r"bad.phil, line 2.*group"),
-        ("init { G=1", r"bad.phil"),
+        ("init { G=1", r"bad.phil, line 1: not PHIL: no matching "),
+        ("init.G=1\nfoo {\n}", r"bad.phil, line 2: no group"),
+        ("init.G=1\noutdir = 'a", r"bad.phil, line 2: not PHIL: missing closing quote"),
         ("init.G=x", r"bad.phil, line 1"),
         ("include scope os.path", r"bad.phil, line 1.*include scope"),
         ("include file missing.phil", r"missing.phil: no such"),
@@ -186,6 +204,7 @@ def test_include_file(tmp_path: Path) -> None:
 
 def test_expressions_are_arithmetic() -> None:
     assert load_phil([], ["init.G=1e3*2+1"]).init.G == 2001
+    assert load_phil([], ["init.G=2*10**-3"]).init.G == 0.002
 
 
 def test_round_trip_and_pickle(script: Path, tmp_path: Path) -> None:
@@ -278,6 +297,11 @@ def test_tutorial_files(shared: Path, program: str) -> None:
             assert p.refiner.panel_group_file == "cspad_32panel.txt"
             assert p.geometry.min.panel_rotations == [-5, -1, -1]
             assert p.use_restraints is True
+
+
+@pytest.mark.parametrize("word", ["max_process=None", "ftol=None", "mp.nproc=None", "sigmas.G=None", "nproc=None"])
+def test_none_where_it_means_something(word: str) -> None:
+    assert load_phil([], [word], warn=False).get(word.split("=")[0]) is None
 
 
 @pytest.mark.parametrize(

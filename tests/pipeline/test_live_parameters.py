@@ -139,7 +139,7 @@ def test_a_variable_is_not_taken_from_the_environment(tmp_path: Path, monkeypatc
     path = tmp_path / "x.phil"
     path.write_text("outdir = $SOMEWHERE/out\n")
     for words in ([path], []), ([], ["outdir=$(SOMEWHERE)"]):
-        with pytest.raises(InputError, match=r"outdir = .*variables are not put in"):
+        with pytest.raises(InputError, match=r"outdir = .*variables of the environment"):
             load_phil(*words)
     path.write_text("outdir = '$SOMEWHERE/out'\n")
     assert load_phil([path]).outdir == "$SOMEWHERE/out"

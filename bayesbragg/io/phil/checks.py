@@ -46,25 +46,31 @@ _NOT_NEGATIVE = (
 )
 
 
+def _shown(value: Any) -> str:
+    """A value as one would write it."""
+    return "None" if value is None else ",".join(f"{x:g}" for x in _list(value))
+
+
 def _list(value: Any) -> list[float]:
     return list(value) if isinstance(value, Sequence) else [value]
 
 
 def _check_bounds(parameters: Any, name: str) -> None:
     low, high = parameters.get(f"mins.{name}"), parameters.get(f"maxs.{name}")
-    if low is None or high is None:
-        raise InputError(f"mins.{name} = {low}, maxs.{name} = {high}: both bounds must be numbers")
     fixed = parameters.get(f"fix.{name}")
     for lo, hi in zip(_list(low), _list(high), strict=True):
         if lo > hi or (lo == hi and not fixed):
-            raise InputError(f"mins.{name} = {low} is not below maxs.{name} = {high}; exchange or widen the bounds")
+            raise InputError(
+                f"mins.{name} = {_shown(low)} is not below maxs.{name} = {_shown(high)}; exchange or widen the bounds"
+            )
     ranged = getattr(parameters.classic.types, name, "ranged") == "ranged"
     if not ranged or fixed or parameters.classic.best_pickle is not None:
         return
     for start, lo, hi in zip(_list(parameters.get(f"init.{name}")), _list(low), _list(high), strict=True):
         if not lo <= start <= hi:
             raise InputError(
-                f"init.{name} = {parameters.get(f'init.{name}')} lies outside its bounds {low} to {high}; "
+                f"init.{name} = {_shown(parameters.get(f'init.{name}'))} lies outside its bounds {_shown(low)} to "
+                f"{_shown(high)}; "
                 f"change init.{name}, mins.{name} or maxs.{name}"
             )
 
@@ -74,9 +80,9 @@ def _check_restraint(parameters: Any, name: str) -> None:
     if beta is None:
         return
     if any(value <= 0 for value in _list(beta)):
-        raise InputError(f"betas.{name} = {beta}: a variance must be positive")
+        raise InputError(f"betas.{name} = {_shown(beta)}: a variance must be positive")
     if center is None:
-        raise InputError(f"betas.{name} = {beta} has no centers.{name}; give the center, or leave out the beta")
+        raise InputError(f"betas.{name} = {_shown(beta)} has no centers.{name}; give the center, or leave out the beta")
 
 
 def _check_geometry(parameters: Any) -> None:
@@ -86,11 +92,15 @@ def _check_geometry(parameters: Any) -> None:
         fixed = getattr(geometry.fix, kind)
         for lo, hi, fix in zip(low, high, fixed, strict=True):
             if lo > hi or (lo == hi and not fix):
-                raise InputError(f"geometry.min.{kind} = {low} is not below geometry.max.{kind} = {high}")
+                raise InputError(
+                    f"geometry.min.{kind} = {_shown(low)} is not below geometry.max.{kind} = {_shown(high)}; exchange "
+                    f"or widen the bounds, or set geometry.fix.{kind}"
+                )
         if any(flag not in (0, 1) for flag in fixed):
-            raise InputError(f"geometry.fix.{kind} = {fixed}: expected 1 (fixed) or 0 for each of the three")
+            raise InputError(f"geometry.fix.{kind} = {_shown(fixed)}: expected 1 (fixed) or 0 for each of the three")
         if any(value <= 0 for value in getattr(geometry.betas, beta) or ()):
-            raise InputError(f"geometry.betas.{beta} = {getattr(geometry.betas, beta)}: a variance must be positive")
+            shown = _shown(getattr(geometry.betas, beta))
+            raise InputError(f"geometry.betas.{beta} = {shown}: a variance must be positive")
 
 
 def check(parameters: Any) -> None:
@@ -102,22 +112,24 @@ def check(parameters: Any) -> None:
     """
     for name in _BOUNDED:
         _check_bounds(parameters, name)
-    for name in (*_NEED_CENTER,):
+    for name in _NEED_CENTER:
         _check_restraint(parameters, name)
     beta = parameters.classic.betas.RotXYZ
     if beta is not None and beta <= 0:
-        raise InputError(f"betas.RotXYZ = {beta}: a variance must be positive")
+        raise InputError(f"betas.RotXYZ = {_shown(beta)}: a variance must be positive")
     _check_geometry(parameters)
     for name in (*_POSITIVE, *_NOT_NEGATIVE):
         value = parameters.get(name)
         if value is not None and (value < 0 or (value == 0 and name in _POSITIVE)):
-            raise InputError(f"{name} = {value}: must {'be positive' if name in _POSITIVE else 'not be negative'}")
+            raise InputError(
+                f"{name} = {_shown(value)}: must {'be positive' if name in _POSITIVE else 'not be negative'}"
+            )
     anisotropic = parameters.classic.simulator.crystal.anisotropic_mosaicity
     if anisotropic is not None and len(anisotropic) not in (3, 6):
-        raise InputError(f"simulator.crystal.anisotropic_mosaicity = {anisotropic}: expected 3 or 6 numbers")
-    if not 1 <= len(parameters.classic.sigmas.ucell or [1]) <= 6:
-        raise InputError(f"sigmas.ucell = {parameters.classic.sigmas.ucell}: expected 1 to 6 numbers")
-    if any(value <= 0 for value in parameters.classic.restrain_cell_to_start or ()):
-        raise InputError(
-            f"restrain_cell_to_start = {parameters.classic.restrain_cell_to_start}: sigmas must be positive"
-        )
+        raise InputError(f"simulator.crystal.anisotropic_mosaicity = {_shown(anisotropic)}: expected 3 or 6 numbers")
+    ucell = parameters.classic.sigmas.ucell
+    if not 1 <= len(ucell or [1]) <= 6:
+        raise InputError(f"sigmas.ucell = {_shown(ucell)}: expected 1 to 6 numbers")
+    sigmas = parameters.classic.restrain_cell_to_start
+    if any(value <= 0 for value in sigmas or ()):
+        raise InputError(f"restrain_cell_to_start = {_shown(sigmas)}: sigmas must be positive")

@@ -11,7 +11,8 @@ from typing import Any
 from bayesbragg.io.phil.library import freephil
 from bayesbragg.io.phil.live import LIVE
 from bayesbragg.io.phil.scopes import PREFIX, bare, master, walk_definitions
-from bayesbragg.io.phil.sources import one_line, read_file, read_override
+from bayesbragg.io.phil.sources import read_file, read_override
+from bayesbragg.io.phil.values import one_line
 from bayesbragg.model.errors import InputError
 
 __all__ = ["ResolvedParameters", "load_phil", "resolve_path"]
