@@ -10,14 +10,20 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["Progress", "add_logging_arguments", "file_hashes", "progress", "set_up_logging", "write_json"]
-__all__ += ["positive_integer", "provenance", "write_provenance"]
+if TYPE_CHECKING:
+    from bayesbragg.io.phil import ResolvedParameters
+
+__all__ = ["Progress", "add_logging_arguments", "count_draws", "file_hashes", "progress", "set_up_logging"]
+__all__ += ["positive_integer", "provenance", "set_up_folder", "write_json"]
+__all__ += ["EXIT_BAD_INPUT", "EXIT_FAILURE", "EXIT_INTERRUPTED"]
+
+EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 LOGGER = "bayesbragg"
 PACKAGES = (
@@ -66,6 +72,9 @@ def set_up_logging(folder: Path | None = None, *, quiet: bool = False, verbose: 
 
     Returns:
         The log file, if there is one.
+
+    Raises:
+        InputError: the folder cannot be written to.
     """
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.DEBUG)
@@ -79,14 +88,32 @@ def set_up_logging(folder: Path | None = None, *, quiet: bool = False, verbose: 
     logger.addHandler(terminal)
     if folder is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bayesbragg.log"
-    file = logging.FileHandler(path, encoding="utf-8")
+    with _told_of(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, encoding="utf-8")
     file.setLevel(logging.DEBUG)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logger.addHandler(file)
     logger.debug("command: %s", " ".join(sys.argv))
     return path
+
+
+def set_up_folder(parameters: ResolvedParameters, folder: Path, *, quiet: bool, verbose: bool) -> Path | None:
+    """Make the output folder of a run, with its log unless ``logging.disable`` is set; the rest as `set_up_logging`."""
+    with _told_of(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return set_up_logging(None if parameters.logging.disable else folder, quiet=quiet, verbose=verbose)
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        from bayesbragg.model.errors import InputError  # only now: --help must not import numpy
+
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}); name another output folder") from None
 
 
 class Progress(Protocol):
@@ -117,14 +144,15 @@ def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Progress
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    # Names of files are no markup, and results that go to a file do not belong on the terminal.
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bars:
         task = bars.add_task(what, total=total, text="")
 
         class _Bar:
@@ -132,6 +160,21 @@ def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Progress
                 bars.update(task, advance=1, text=text)
 
         yield _Bar()
+
+
+def count_draws(bar: Progress) -> Callable[[int, int], None]:
+    """A function that is told of draws, done and wanted, and moves a bar of 100 pieces; each tenth goes to the log."""
+    shown = 0
+
+    def report(done: int, wanted: int) -> None:
+        nonlocal shown
+        while shown < 100 * done // max(wanted, 1):
+            shown += 1
+            bar.advance(f"{done} of {wanted} draws")
+            if shown % 10 == 0:
+                logging.getLogger(LOGGER).info("posterior: %d %% of the draws", shown)
+
+    return report
 
 
 def file_hashes(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
@@ -175,11 +218,6 @@ def provenance(
         "configuration": dict(configuration or {}),
         "inputs_sha256": file_hashes(inputs),
     }
-
-
-def write_provenance(folder: Path, **record: Any) -> Path:
-    """Write ``provenance.json`` to an output folder; arguments as for `provenance`."""
-    return write_json(folder / "provenance.json", provenance(**record))
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> Path:

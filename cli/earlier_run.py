@@ -64,8 +64,10 @@ def read_run(folder: Path) -> EarlierRun:
 
 def phil_files(record: dict[str, Any]) -> tuple[Path, ...]:
     """Files from whose folders an earlier run's paths are seen: one in its working directory, and its PHIL files."""
+    from bayesbragg.io.phil import PHIL_ENDINGS
+
     base = Path(record.get("directory", "."))
-    given = [word for word in record.get("command", []) if word.endswith((".phil", ".eff", ".params"))]
+    given = [word for word in record.get("command", []) if word.endswith(PHIL_ENDINGS)]
     return (base / "run.phil", *(base / word for word in given))
 
 

@@ -38,7 +38,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesbragg.cli.common import add_logging_arguments, provenance, set_up_logging, write_json
+from bayesbragg.cli.common import add_logging_arguments, provenance, set_up_folder, set_up_logging, write_json
+from bayesbragg.cli.words import is_parameter
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,9 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     from bayesbragg.inference.communicator import run_local
     from bayesbragg.io.phil import load_phil
 
-    files, overrides = list(arguments.phil), list(arguments.cmdlinePhil)
-    for word in arguments.words:
-        (overrides if "=" in word and not Path(word).exists() else files).append(word)
+    overrides = [*arguments.cmdlinePhil, *filter(is_parameter, arguments.words)]
+    files = [*arguments.phil, *(word for word in arguments.words if not is_parameter(word))]
     communicator = _mpi()
     first = communicator is None or communicator.rank == 0
     set_up_logging(None, quiet=arguments.quiet or not first, verbose=arguments.verbose)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     job = geometry_job(parameters)
     if first:
-        set_up_logging(job.folder, quiet=arguments.quiet, verbose=arguments.verbose)
+        set_up_folder(parameters, job.folder, quiet=arguments.quiet, verbose=arguments.verbose)
         log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
     if communicator is not None:
         result = _work(communicator, job, arguments.quiet)
@@ -167,6 +167,7 @@ def geometry_job(parameters: ResolvedParameters) -> GeometryJob:
     from bayesbragg.pipeline.geometry_job import GeometryJob
     from bayesbragg.pipeline.geometry_rows import table_rows
     from bayesbragg.pipeline.geometry_settings import geometry_settings
+    from bayesbragg.pipeline.shot_files import ShotFiles, refuse_to_replace
 
     settings = geometry_settings(parameters)
     rows = table_rows(parameters)
@@ -174,6 +175,7 @@ def geometry_job(parameters: ResolvedParameters) -> GeometryJob:
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file; check the name, the working directory and the PHIL file's folder")
     folder = Path(parameters.outdir or DEFAULT_FOLDER)
+    refuse_to_replace(folder, (ShotFiles(row.experiments, row.reflections, tag=row.tag) for row in rows))
     geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
     return GeometryJob(settings, tuple(rows), folder, geometry, parameters.device, beam)
 

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import NamedTuple, NoReturn
 
+from bayesbragg.cli.common import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED
+
 __all__ = ["COMMANDS", "Command", "main"]
 
 
@@ -47,9 +49,6 @@ COMMANDS: dict[str, Command] = {
 
 HELP_FLAGS = ("-h", "--help", "help")
 VERSION_FLAGS = ("-V", "--version", "version")
-EXIT_BAD_INPUT = 2
-EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130
 
 
 def overview() -> str:
@@ -89,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when all is well, 1 when the run failed, 2 for input that cannot be used, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in HELP_FLAGS:
         print(overview())
         return 0

@@ -14,8 +14,10 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", metavar="COMMAND", help="refine, stills-process or geometry-refine")
-    parser.add_argument("pattern", nargs="?", default="", metavar="TEXT", help="only names that begin with this text")
+    parser.add_argument("program", metavar="COMMAND", help="refine, stills-process, geometry-refine or simulate")
+    parser.add_argument(
+        "pattern", nargs="?", default="", metavar="TEXT", help="only names that begin with this text, or hold it"
+    )
     parser.add_argument("--all", action="store_true", help="also names that are accepted and have no effect")
 
 

@@ -33,43 +33,33 @@ output, in the folder of the run (of a joint geometry: panels_posterior.nc, .csv
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import sys
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_logging
+from bayesbragg.cli.common import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    add_logging_arguments,
+    count_draws,
+    progress,
+    provenance,
+    set_up_logging,
+)
 from bayesbragg.cli.earlier_run import EarlierRun, compare_inputs, read_run, shot_files, wanted_tags
 from bayesbragg.cli.posterior_geometry import explore_folder, is_geometry
+from bayesbragg.cli.posterior_words import PosteriorWords, read_words
+from bayesbragg.cli.words import is_parameter
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
     from bayesbragg.model.posterior import Posterior
-    from bayesbragg.pipeline.settings import PosteriorSettings
+    from bayesbragg.pipeline.shot_files import ShotFiles
 
 __all__ = ["add_arguments", "run"]
 
 log = logging.getLogger("bayesbragg.posterior")
-
-SUMMARY = "posterior_summary"
-METHODS = ("laplace", "nuts", "hmc")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the KEY=VALUE words set; the docstring of this module explains them."""
-
-    inference: str = "laplace"
-    draws: int = 0
-    chains: int = 4
-    warmup: int = 75
-    target_accept: float = 0.0
-    exact_hessian: bool = False
-    seed: int = 0
-    parameters: str = ""
-    plots: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     earlier = read_run(folder)
     wanted = wanted_tags(earlier, tags)
 
+    from bayesbragg.io.tables import read_table
     from bayesbragg.pipeline.device import choose_device, remember_programs
+    from bayesbragg.pipeline.posterior_table import write_posteriors
 
     choose_device(earlier.parameters.device)
     remember_programs(purpose="posterior")
@@ -94,48 +86,52 @@ def run(arguments: argparse.Namespace) -> int:
     compare_inputs(earlier.record)
     columns: dict[str, list[dict[str, Any]]] = {}
     failed = unconvincing = 0
-    for tag, outcome in _explore(earlier, wanted, settings, quiet=arguments.quiet):
-        if isinstance(outcome, str):
-            print(f"bayesbragg: error: {outcome}", file=sys.stderr)
-            log.info("%s: %s", tag, outcome)
-            failed += 1
-            continue
-        posterior, columns[tag] = outcome
-        unconvincing += not posterior.verdict.passed
-        print(f"{tag}\n{posterior.summary()}")
-        log.info("%s: %s", tag, posterior.summary())
+    interrupted = False
+    try:
+        for tag, outcome in _explore(earlier, wanted, settings, quiet=arguments.quiet):
+            if isinstance(outcome, str):
+                print(f"bayesbragg: error: {outcome}", file=sys.stderr)
+                log.info("%s: %s", tag, outcome)
+                failed += 1
+                continue
+            posterior, columns[tag] = outcome
+            unconvincing += not posterior.verdict.passed
+            print(f"{tag}\n{posterior.summary()}")
+            log.info("%s: %s", tag, posterior.summary())
+    except KeyboardInterrupt:
+        # The posteriors that are there go into the table.
+        interrupted = True
+        print("bayesbragg: interrupted; name the shots that are missing to go on", file=sys.stderr)
     if not columns:
-        return 2
-    path = _write_table(earlier, columns)
+        return EXIT_INTERRUPTED if interrupted else EXIT_BAD_INPUT
+    path = write_posteriors(read_table(earlier.folder), columns, earlier.folder)
     if settings.plots and len(columns) > 1:
-        _plot_forests(earlier.folder, list(columns), [name for name in settings.parameters.split(",") if name])
+        _plot_forests(earlier.folder, list(columns), settings.names)
     good = len(columns) - unconvincing
     print(f"{len(columns)} of {len(wanted)} posteriors, {good} with a verdict that passed; {path} has their sds")
-    return int(arguments.strict and bool(failed or unconvincing))
+    return EXIT_INTERRUPTED if interrupted else int(arguments.strict and bool(failed or unconvincing))
 
 
-def _geometry(settings: Settings, folder: Path, tags: list[str], arguments: argparse.Namespace) -> int:
+def _geometry(settings: PosteriorWords, folder: Path, tags: list[str], arguments: argparse.Namespace) -> int:
     """The posterior of a joint geometry."""
     if tags:
         raise InputError(f"{folder}: the shots of a joint geometry have one posterior; give the folder")
     set_up_logging(folder, quiet=arguments.quiet, verbose=arguments.verbose)
-    names = [name for name in settings.parameters.split(",") if name]
     passed = explore_folder(
-        folder, _how(settings), settings.seed, names, plots=settings.plots, quiet=arguments.quiet
-    )  # fmt: skip
+        folder, settings.how, settings.seed, settings.names, plots=settings.plots, quiet=arguments.quiet
+    )
     return int(arguments.strict and not passed)
 
 
-def _sorted(words: list[str]) -> tuple[Settings, Path, list[str]]:
+def _sorted(words: list[str]) -> tuple[PosteriorWords, Path, list[str]]:
     """Settings, the folder, and the tags of shots that were named (none: all)."""
-    values: dict[str, Any] = {}
+    settings = read_words(filter(is_parameter, words))
     folders: list[Path] = []
     tags: list[str] = []
     for word in words:
         path = Path(word)
-        if "=" in word and not path.exists():
-            key, text = word.split("=", 1)
-            values[key] = _value(key, text)
+        if is_parameter(word):
+            continue
         elif path.is_dir():
             folders.append(path)
         elif path.is_file() and path.name.endswith("_refined.expt"):
@@ -149,34 +145,10 @@ def _sorted(words: list[str]) -> tuple[Settings, Path, list[str]]:
         raise InputError("no shots: give the output folder of bayesbragg refine, or a TAG_refined.expt in it")
     if len({folder.resolve() for folder in folders}) > 1:
         raise InputError(f"{folders[0]} and {folders[1]}: shots of two runs; ask for one run at a time")
-    settings = Settings(**values)
-    if settings.inference not in METHODS:
-        raise InputError(f"inference={settings.inference}: choose {' or '.join(METHODS)}")
     return settings, folders[0], tags
 
 
-def _value(key: str, text: str) -> Any:
-    known: dict[str, Any] = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; choose among {', '.join(known)}"
-        raise InputError(f"{key}={text}: no such setting{hint}")
-    kind: Any = type(known[key])
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
-        value = kind(text)
-        if key in ("draws", "chains", "warmup") and value < 1:
-            raise ValueError
-        if key == "target_accept" and not 0 < value < 1:
-            raise ValueError
-        return value
-    except (ValueError, KeyError):
-        expected = {bool: "True or False", int: "a whole number above 0", float: "a number between 0 and 1"}[kind]
-        raise InputError(f"{key}={text}: expected {expected}") from None
-
-
-def _explore(earlier: EarlierRun, wanted: list[str], settings: Settings, *, quiet: bool) -> Any:
+def _explore(earlier: EarlierRun, wanted: list[str], settings: PosteriorWords, *, quiet: bool) -> Any:
     """Tag, and the posterior with its columns for every lattice, or the reason why there is none."""
     from bayesbragg.pipeline.from_phil import reference_geometry
     from bayesbragg.pipeline.load import find_stills
@@ -189,9 +161,10 @@ def _explore(earlier: EarlierRun, wanted: list[str], settings: Settings, *, quie
             continue
         try:
             sources = find_stills(files, earlier.settings, reference_geometry=geometry, reference_beam=beam)
-        except InputError as error:
-            yield files.name, str(error)
-            left.discard(files.name)
+        except Exception as error:
+            named = {tag for tag in left if tag == files.name or tag.startswith(f"{files.name}_")}
+            yield from ((tag, _reason(tag, files, error)) for tag in sorted(named))
+            left -= named
             continue
         for source in sources:
             if source.tag not in left:
@@ -199,14 +172,21 @@ def _explore(earlier: EarlierRun, wanted: list[str], settings: Settings, *, quie
             left.discard(source.tag)
             try:
                 yield source.tag, _one(earlier, source, settings, quiet=quiet)
-            except InputError as error:
-                yield source.tag, str(error)
+            except Exception as error:
+                yield source.tag, _reason(source.tag, files, error)
     for tag in sorted(left):
         yield tag, f"{earlier.folder}: shot {tag}: its inputs are not among those that run.json names"
 
 
+def _reason(tag: str, files: ShotFiles, error: Exception) -> str:
+    """Why a shot has no posterior, in one line; one bad shot does not take those of the others away."""
+    log.debug("%s: no posterior", tag, exc_info=error)
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{files.experiments}: {type(error).__name__}: {text}"
+
+
 def _one(
-    earlier: EarlierRun, source: Any, settings: Settings, *, quiet: bool
+    earlier: EarlierRun, source: Any, settings: PosteriorWords, *, quiet: bool
 ) -> tuple[Posterior, list[dict[str, Any]]]:
     from bayesbragg.diagnostics.arviz_container import write_netcdf
     from bayesbragg.diagnostics.inference_data import inference_data
@@ -218,7 +198,7 @@ def _one(
     if str(rows[0].get("status")) == "failed":
         raise InputError(f"{earlier.folder}: shot {tag}: its fit failed ({rows[0].get('reason')}); refine it again")
     prepared, fit = fit_again(source.read(), earlier.settings, rows, f"{earlier.folder}: shot {tag}")
-    chosen = [name for name in settings.parameters.split(",") if name] or None
+    chosen = settings.names or None
     for name in chosen or ():
         if name not in fit.names:
             raise InputError(f"parameters={name}: not a parameter of shot {tag}; choose among {', '.join(fit.names)}")
@@ -243,33 +223,12 @@ def _one(
     return posterior, [posterior_columns(posterior, constraint, number) for number in range(len(rows))]
 
 
-def _how(settings: Settings) -> PosteriorSettings:
-    from bayesbragg.pipeline.settings import PosteriorSettings
-
-    return PosteriorSettings(
-        settings.inference,  # type: ignore[arg-type]
-        settings.draws,
-        settings.chains,
-        settings.warmup,
-        settings.target_accept,
-        settings.exact_hessian,
-    )
-
-
-def _sample(target: Any, settings: Settings, tag: str, *, quiet: bool) -> Posterior:
+def _sample(target: Any, settings: PosteriorWords, tag: str, *, quiet: bool) -> Posterior:
     from bayesbragg.pipeline.error_bars import sample
 
-    how = _how(settings)
+    how = settings.how
     with progress(100, f"sampling {tag}", quiet=quiet or not how.samples) as bar:
-        shown = 0
-
-        def report(done: int, work: int) -> None:
-            nonlocal shown
-            while shown < 100 * done // work:
-                bar.advance(f"{done} of {work} draws")
-                shown += 1
-
-        return sample(target, how, settings.seed, report)
+        return sample(target, how, settings.seed, count_draws(bar))
 
 
 def _plot_forests(folder: Path, tags: list[str], names: list[str]) -> None:
@@ -283,18 +242,3 @@ def _plot_forests(folder: Path, tags: list[str], names: list[str]) -> None:
     for name in names or sorted(n for n in known[0] if n.startswith("ucell_")):
         if all(name in own for own in known):
             save(forest_plot(data, name), folder / f"forest_{name}.png")
-
-
-def _write_table(earlier: EarlierRun, columns: dict[str, list[dict[str, Any]]]) -> Path:
-    """The rows of the shots that were explored, with their new columns."""
-    from bayesbragg.io.tables import read_table, write_table
-
-    table = read_table(earlier.folder)
-    table = table[[str(tag) in columns for tag in table["tag"]]].reset_index(drop=True)
-    lattice = [int(value or 0) for value in table["exp_idx"]] if "exp_idx" in table else [0] * len(table)
-    found = [columns[str(tag)][number] for tag, number in zip(table["tag"], lattice, strict=True)]
-    for name in found[0]:
-        table[name] = [row[name] for row in found]
-    for ending in (".pkl", ".parquet"):
-        write_table(table, earlier.folder / f"{SUMMARY}{ending}")
-    return earlier.folder / f"{SUMMARY}.parquet"

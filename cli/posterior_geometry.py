@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesbragg.cli.common import progress, provenance
+from bayesbragg.cli.common import count_draws, progress, provenance
 from bayesbragg.cli.earlier_run import compare_inputs, phil_files
 from bayesbragg.model.errors import InputError
 
@@ -100,17 +100,7 @@ def explore(
     target = joint_target_of(result)
     chosen = chosen_parameters(target, names, str(folder))
     with progress(100, "sampling the joint geometry", quiet=quiet) as bar:
-        shown = 0
-
-        def report(done: int, work: int) -> None:
-            nonlocal shown
-            while shown < 100 * done // max(work, 1):
-                bar.advance(f"{done} of {work} draws")
-                shown += 1
-                if shown % 10 == 0:
-                    log.info("posterior: %d %% of the draws", shown)
-
-        found = explore_geometry(result, target, how, seed, report)
+        found = explore_geometry(result, target, how, seed, count_draws(bar))
     words: dict[str, Any] = {"inference": how.inference, "draws": how.draws, "chains": how.chains, "warmup": how.warmup}
     words |= {"target_accept": how.target_accept, "seed": seed}
     said = provenance(configuration={"phil": record["configuration"]["phil"], "posterior": words}, seed=seed)

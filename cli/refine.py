@@ -27,8 +27,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_logging, write_json
+from bayesbragg.cli.common import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    add_logging_arguments,
+    progress,
+    provenance,
+    set_up_folder,
+    set_up_logging,
+    write_json,
+)
 from bayesbragg.cli.ranks import local_rank, mpi_ranks
+from bayesbragg.cli.words import sort_words
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,13 +47,11 @@ if TYPE_CHECKING:
     from bayesbragg.pipeline.outcomes import Outcome
     from bayesbragg.pipeline.shot_files import ShotFiles
 
-__all__ = ["add_arguments", "run", "set_up_folder", "sort_words"]
+__all__ = ["add_arguments", "run"]
 
 log = logging.getLogger("bayesbragg.refine")
 
-PHIL_ENDINGS = (".phil", ".eff", ".params", ".def")
 DEFAULT_FOLDER = "refined"
-EXIT_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +87,14 @@ def refine(
     from bayesbragg.pipeline.from_phil import reference_geometry, settings_from_phil
     from bayesbragg.pipeline.load import check_inputs
     from bayesbragg.pipeline.run import Job, run_shots
+    from bayesbragg.pipeline.shot_files import refuse_to_replace
 
     ranks = mpi_ranks(parameters)
     rank, size = (0, 1) if ranks is None else (ranks.Get_rank(), ranks.Get_size())
     settings = settings_from_phil(parameters)
     shots = _shots(parameters, paths)
     folder = Path(parameters.outdir or _output_dir(parameters) or DEFAULT_FOLDER)
+    refuse_to_replace(folder, shots)
     device = choose_device(parameters.device, local_rank(ranks))
     remember_programs(purpose="refine")
     geometry, beam = reference_geometry(parameters), parameters.path(parameters.opt_beam)
@@ -133,14 +144,6 @@ def _convincing(outcome: Outcome) -> bool:
     return fitted and not any(str(row.get("verdict")).startswith("FAILED") for row in outcome.rows)
 
 
-def set_up_folder(parameters: ResolvedParameters, folder: Path, *, quiet: bool, verbose: bool) -> Path | None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return set_up_logging(None if parameters.logging.disable else folder, quiet=quiet, verbose=verbose)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}); set outdir to another folder") from None
-
-
 def _close(
     parameters: ResolvedParameters,
     settings: Any,
@@ -165,7 +168,7 @@ def _close(
         rebuild_table(folder)
     _print_summary(outcomes, len(shots), folder, log_file)
     if outcomes and not present:
-        return 2 if all(outcome.bad_input for outcome in outcomes) else 1
+        return EXIT_BAD_INPUT if all(outcome.bad_input for outcome in outcomes) else EXIT_FAILURE
     return 0
 
 
@@ -192,30 +195,6 @@ def _print_summary(outcomes: list[Outcome], n_files: int, folder: Path, log_file
     if failed:
         where = f"; the log is {log_file}" if log_file is not None else ""
         print(f"the reasons of the {failed} others stand above and in {folder / 'run.json'}{where}")
-
-
-def sort_words(words: list[str]) -> tuple[list[Path], list[Path], list[str]]:
-    """PHIL files, shot files and key=value words; quoted wildcards are expanded."""
-    import glob
-
-    phil: list[Path] = []
-    shots: list[Path] = []
-    overrides: list[str] = []
-    for word in words:
-        if "=" in word and not Path(word).exists():
-            overrides.append(word)
-            continue
-        names = [word]
-        if glob.has_magic(word) and not Path(word).exists():
-            names = sorted(glob.glob(word))
-            if not names:
-                raise InputError(f"{word}: no file fits this pattern; check it and the working directory")
-        for name in names:
-            path = Path(name)
-            if not path.exists():
-                raise InputError(f"{path}: no such file; a parameter is given as key=value")
-            (phil if path.suffix in PHIL_ENDINGS else shots).append(path)
-    return phil, shots, overrides
 
 
 def _shots(parameters: ResolvedParameters, paths: list[Path]) -> list[ShotFiles]:

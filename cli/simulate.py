@@ -33,7 +33,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_logging, write_json
+from bayesbragg.cli.common import add_logging_arguments, progress, provenance, set_up_folder, set_up_logging, write_json
+from bayesbragg.cli.words import is_parameter
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,11 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     from bayesbragg.io.phil import load_phil
 
     set_up_logging(None, quiet=arguments.quiet, verbose=arguments.verbose)
-    files: list[str] = []
-    overrides: list[str] = []
-    for word in arguments.words:
-        (overrides if "=" in word and not Path(word).exists() else files).append(word)
-    parameters = load_phil(files, overrides, program="refine")
+    files = [word for word in arguments.words if not is_parameter(word)]
+    parameters = load_phil(files, list(filter(is_parameter, arguments.words)), program="refine")
     if arguments.show_phil:
         print(parameters.resolved_text())
         return 0
@@ -71,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = simulate_settings(parameters)
     folder = Path(parameters.outdir or DEFAULT_FOLDER)
-    set_up_logging(folder, quiet=arguments.quiet, verbose=arguments.verbose)
+    set_up_folder(parameters, folder, quiet=arguments.quiet, verbose=arguments.verbose)
     log.info("parameters that differ from their defaults:\n%s", parameters.changed_text())
     world = make_world(settings)
     write_geometry(world, folder)

@@ -13,11 +13,11 @@ examples:
 from __future__ import annotations
 
 import argparse
-import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesbragg.cli.common import add_logging_arguments, set_up_logging
+from bayesbragg.cli.words import sort_words
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,19 +73,7 @@ def _read(words: list[str]) -> tuple[SpectrumSettings | None, list[Path]]:
     from bayesbragg.io.phil import load_phil
     from bayesbragg.pipeline.from_phil import settings_from_phil
 
-    phil: list[str] = []
-    values: list[str] = []
-    files: list[Path] = []
-    for word in words:
-        if "=" in word and not Path(word).exists():
-            values.append(word)
-        elif word.endswith((".phil", ".params")):
-            phil.append(word)
-        else:
-            found = sorted(glob.glob(word))
-            if not found:
-                raise InputError(f"{word}: no such file; check the name and the working directory")
-            files += [Path(f) for f in found]
+    phil, files, values = sort_words(words)
     if not files:
         raise InputError("no image and no .lam file was named; give one or more")
     if not phil and not values:

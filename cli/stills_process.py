@@ -29,8 +29,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesbragg.cli.common import add_logging_arguments, progress, provenance, write_json
+from bayesbragg.cli.common import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    add_logging_arguments,
+    progress,
+    provenance,
+    set_up_folder,
+    set_up_logging,
+    write_json,
+)
 from bayesbragg.cli.ranks import local_rank, mpi_ranks
+from bayesbragg.cli.words import sort_words
 from bayesbragg.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,11 +53,10 @@ __all__ = ["add_arguments", "run"]
 log = logging.getLogger("bayesbragg.stills_process")
 
 DEFAULT_FOLDER = "processed"
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 START = "started.json"
-FREE_TO_CHANGE = ("nproc", "mp.nproc", "mp.method", "device", "outdir", "output.output_dir", "logging.disable")
-"""Parameters that a resumed run may have otherwise."""
+FREE_TO_CHANGE = {"nproc", "mp.nproc", "mp.method", "device", "outdir", "output.output_dir", "logging.disable"}
+FREE_TO_CHANGE |= {"skip", "first_n", "max_process", "input.max_images", "input.image_tag"}
+"""Parameters that a resumed run may have otherwise: how it runs, and which of the stills it does now."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from bayesbragg.cli.common import set_up_logging
-    from bayesbragg.cli.refine import sort_words
     from bayesbragg.io.phil import load_phil
 
     phil, paths, overrides = sort_words(arguments.words)
@@ -76,7 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def process(parameters: ResolvedParameters, paths: list[Path], *, resume: bool, quiet: bool, verbose: bool) -> int:
     """Process the stills that the paths or the parameters name; returns the exit code."""
-    from bayesbragg.cli.refine import set_up_folder
     from bayesbragg.pipeline.device import choose_device, remember_programs
     from bayesbragg.pipeline.from_phil import reference_geometry
     from bayesbragg.pipeline.load import check_inputs
@@ -194,8 +201,9 @@ def _start(parameters: ResolvedParameters, job: StillsJob, tasks: Sequence[Still
     path = job.folder / START
     if resume and path.is_file():
         try:
-            before = json.loads(path.read_bytes())["parameters"]
-        except (OSError, ValueError, KeyError, TypeError):
+            noted = json.loads(path.read_bytes())["parameters"]
+            before = {name: value for name, value in noted.items() if name not in FREE_TO_CHANGE}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             before = None
         if before is not None and before != ours:
             name = next(n for n in sorted({*before, *ours}) if before.get(n) != ours.get(n))
@@ -239,7 +247,7 @@ def _close(
     _print_summary(records, len(tasks), n_before, (n_lattices, n_reflections), folder, log_file)
     bad = [r for r in records if r["status"] in ("bad input", "error")]
     if records and len(bad) == len(records):
-        return EXIT_BAD_INPUT if all(r["status"] == "bad input" for r in bad) else 1
+        return EXIT_BAD_INPUT if all(r["status"] == "bad input" for r in bad) else EXIT_FAILURE
     return 0
 
 

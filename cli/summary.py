@@ -29,15 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from bayesbragg.io.files import write_bytes
     from bayesbragg.io.tables import read_table
+    from bayesbragg.pipeline.posterior_table import rows_of, with_posteriors
     from bayesbragg.pipeline.summary import phil_of, summarize
 
     set_up_logging(None, quiet=arguments.quiet, verbose=arguments.verbose)
     rows: list[dict[str, Any]] = []
     for folder in arguments.folders:
-        # Of a run with posteriors, the table with their error bars.
-        better = folder / "posterior_summary.parquet"
-        table = read_table(better if better.is_file() else folder)
-        rows += [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+        rows += with_posteriors(rows_of(read_table(folder)), folder)
     found = summarize(rows, ", ".join(map(str, arguments.folders)))
     suggestion = phil_of(found)
     print(found.text())

@@ -17,9 +17,10 @@ from bayesbragg.pipeline.settings import PosteriorSettings, RefineSettings
 from bayesbragg.priors import CellConstraint
 
 if TYPE_CHECKING:
+    from bayesbragg.inference.nuts import NutsOptions
     from bayesbragg.inference.unbounded import Target
 
-__all__ = ["NOT_CHECKED", "error_columns", "posterior_columns", "sample", "sd_columns"]
+__all__ = ["NOT_CHECKED", "error_columns", "nuts_options", "posterior_columns", "sample", "sd_columns", "usual_draws"]
 
 log = logging.getLogger(__name__)
 
@@ -86,19 +87,29 @@ def sample(
     """
     # NumPyro and scipy.stats take a second to import; runs without sampling do not need them.
     from bayesbragg.inference.laplace import LaplaceOptions, laplace
-    from bayesbragg.inference.nuts import NutsOptions, nuts
+    from bayesbragg.inference.nuts import nuts
 
-    draws = how.draws or USUAL_DRAWS["nuts" if how.samples else "laplace"]
     if not how.samples:
-        return laplace(target, LaplaceOptions(n_draws=draws, exact_hessian=how.exact_hessian), seed=seed)
-    options = NutsOptions(
+        return laplace(target, LaplaceOptions(n_draws=usual_draws(how), exact_hessian=how.exact_hessian), seed=seed)
+    return nuts(target, nuts_options(how), seed=seed, report=report)
+
+
+def usual_draws(how: PosteriorSettings) -> int:
+    """The draws that are asked for, or what is usual."""
+    return how.draws or USUAL_DRAWS["nuts" if how.samples else "laplace"]
+
+
+def nuts_options(how: PosteriorSettings) -> NutsOptions:
+    """How Markov chains are run."""
+    from bayesbragg.inference.nuts import NutsOptions
+
+    return NutsOptions(
         n_chains=how.chains,
-        n_draws=draws,
+        n_draws=usual_draws(how),
         n_warmup=how.warmup,
         target_accept=how.target_accept or None,
         path="hmc" if how.inference == "hmc" else "nuts",
     )
-    return nuts(target, options, seed=seed, report=report)
 
 
 def posterior_columns(posterior: Posterior, constraint: CellConstraint, lattice: int = 0) -> dict[str, Any]:

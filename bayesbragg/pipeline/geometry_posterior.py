@@ -17,15 +17,16 @@ from bayesbragg.diagnostics.joint_plots import panel_rows, panels_forest, panels
 from bayesbragg.forward.group_motion import MOTIONS
 from bayesbragg.inference.joint_density import JointTarget, target_of_joint_fit
 from bayesbragg.inference.joint_laplace import JointLaplaceOptions, joint_laplace
-from bayesbragg.inference.nuts import NutsOptions, nuts
+from bayesbragg.inference.nuts import nuts
 from bayesbragg.io.files import write_bytes
-from bayesbragg.io.tables import read_table, write_table
+from bayesbragg.io.tables import read_table
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.posterior import Posterior
 from bayesbragg.pipeline.device import forget_programs
-from bayesbragg.pipeline.error_bars import USUAL_DRAWS, sd_columns
+from bayesbragg.pipeline.error_bars import nuts_options, sd_columns, usual_draws
 from bayesbragg.pipeline.geometry_run import GeometryResult
 from bayesbragg.pipeline.geometry_term import lists_hold
+from bayesbragg.pipeline.posterior_table import write_posteriors
 from bayesbragg.pipeline.settings import PosteriorSettings
 
 __all__ = ["JointPosterior", "chosen_parameters", "explore_geometry", "joint_target_of", "write_joint_plots"]
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 LOOKED_AT = 40
 """Draws at which lists of reflections are checked."""
-NAME, TABLE = "panels_posterior", "posterior_summary"
+NAME = "panels_posterior"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +92,10 @@ def explore_geometry(
         result, target: of the fit.
         report: told of the progress: what is done, and what is to be done.
     """
-    draws = how.draws or USUAL_DRAWS["nuts" if how.samples else "laplace"]
     if how.samples:
-        options = NutsOptions(
-            n_chains=how.chains,
-            n_draws=draws,
-            n_warmup=how.warmup,
-            target_accept=how.target_accept or None,
-            path="hmc" if how.inference == "hmc" else "nuts",
-        )
-        posterior = nuts(target, options, seed=seed, report=report)
+        posterior = nuts(target, nuts_options(how), seed=seed, report=report)
     else:
-        posterior = joint_laplace(target, JointLaplaceOptions(n_draws=draws), seed=seed, report=report)
+        posterior = joint_laplace(target, JointLaplaceOptions(n_draws=usual_draws(how)), seed=seed, report=report)
     found = JointPosterior(posterior, target, result)
     _check_lists(found)
     return found
@@ -191,15 +184,7 @@ def _write_table(found: JointPosterior, folder: Path) -> None:
         constraint = prepared.layout.constraint
         lattices = range(len(prepared.still.crystals))
         columns[tag] = [sd_columns(sds, constraint, number) | said for number in lattices]
-    table = read_table(folder)
-    number: dict[str, int] = {}
-    records = []
-    for record in table.to_dict("records"):
-        tag = str(record["tag"])
-        number[tag] = number.get(tag, -1) + 1
-        records.append({str(k): v for k, v in record.items()} | columns[tag][number[tag]])
-    for ending in (".pkl", ".parquet"):
-        write_table(type(table)(records), folder / f"{TABLE}{ending}")
+    write_posteriors(read_table(folder), columns, folder)
 
 
 def write_joint_plots(found: JointPosterior, data: Any, folder: Path, names: Sequence[str]) -> list[str]:

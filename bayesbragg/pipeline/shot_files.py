@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from bayesbragg.model.errors import InputError
 
-__all__ = ["ShotFiles", "pair_files", "read_shot_list", "stem", "unique_tags", "with_spectra"]
+__all__ = ["ShotFiles", "pair_files", "read_shot_list", "refuse_to_replace", "stem", "unique_tags", "with_spectra"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def stem(path: Path) -> str:
 def read_shot_list(path: Path) -> list[ShotFiles]:
     """The classic ``exp_ref_spec_file``: a line for each shot with ``.expt``, ``.refl`` and, in any order after them, a
     spectrum file and the number of the experiment in its list. Relative names count from the working directory, then
-    from the list's folder. Empty lines and those that begin with ``#`` are passed over.
+    from the list's folder; names with blanks stand in quotes. Empty lines and those that begin with ``#`` are passed
+    over.
 
     Raises:
         InputError: missing file, or a line that names fewer than two files.
@@ -59,7 +61,7 @@ def read_shot_list(path: Path) -> list[ShotFiles]:
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; expected a line '.expt .refl [.lam]' for each shot") from None
     for number, line in enumerate(lines, start=1):
-        fields = line.split()
+        fields = _words(line)
         if not fields or fields[0].startswith("#"):
             continue
         if len(fields) < 2 or len(fields) > 4:
@@ -77,6 +79,16 @@ def read_shot_list(path: Path) -> list[ShotFiles]:
     if not shots:
         raise InputError(f"{path}: no shots; expected a line '.expt .refl [.lam]' for each")
     return shots
+
+
+def _words(line: str) -> list[str]:
+    """The words of a line; those with blanks stand in quotes."""
+    words = shlex.shlex(line, posix=True, punctuation_chars=False)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""
+    try:
+        return list(words)
+    except ValueError:  # an apostrophe in a name
+        return line.split()
 
 
 def _beside(name: str, owner: Path) -> Path:
@@ -133,6 +145,16 @@ def unique_tags(shots: Iterable[ShotFiles]) -> list[ShotFiles]:
             number[tag] += 1
         result.append(replace(shot, tag=unique))
     return result
+
+
+def refuse_to_replace(folder: Path, shots: Iterable[ShotFiles]) -> None:
+    """Raise `InputError` where the results of a shot would be written over its own input."""
+    for shot in shots:
+        for path, ending in ((shot.experiments, "_refined.expt"), (shot.reflections, "_indexed.refl")):
+            result = folder / f"{shot.name}{ending}"
+            # Names first: a look at the disk for every shot takes a while.
+            if path.name == result.name and path.exists() and result.exists() and path.samefile(result):
+                raise InputError(f"{path}: the results would replace this input; set outdir to another folder")
 
 
 def with_spectra(shots: Sequence[ShotFiles], path: Path) -> list[ShotFiles]:

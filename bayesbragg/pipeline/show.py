@@ -15,7 +15,7 @@ from bayesbragg.io.experiments import read_experiments
 from bayesbragg.io.files import read_bytes
 from bayesbragg.io.images import count_images, read_image, read_image_experiment
 from bayesbragg.io.mtz_files import mtz_summary
-from bayesbragg.io.phil import load_phil
+from bayesbragg.io.phil import PHIL_ENDINGS, load_phil
 from bayesbragg.io.reflections import read_reflections
 from bayesbragg.io.spectra import read_lam
 from bayesbragg.io.tables import read_table
@@ -41,7 +41,7 @@ def kind_of(path: Path) -> str:
         ".lam": "spectrum",
         ".npz": "pixels",
     }
-    by_name |= {".parquet": "table", ".pkl": "table", ".phil": "phil"}
+    by_name |= {".parquet": "table", ".pkl": "table"} | dict.fromkeys(PHIL_ENDINGS, "phil")
     if path.is_dir():
         return "table"
     if name.endswith("_modeler.npy"):

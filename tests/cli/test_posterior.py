@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import bayesbragg.cli.posterior as posterior_module
 from bayesbragg.cli.main import main
 from bayesbragg.io.tables import read_table, write_table
 
@@ -150,3 +152,36 @@ def test_posteriors_within_a_refinement(how: str, data: Path, tmp_path: Path) ->
     assert np.isfinite(row["a_sd"]) == (how != "map")
     if how != "map":
         assert row["verdict_passed"] == (code == 0)
+
+
+class Found:
+    """Stands for a posterior."""
+
+    verdict = SimpleNamespace(passed=True)
+
+    def summary(self) -> str:
+        return "found"
+
+
+def test_what_was_sampled_before_an_interrupt_or_beside_a_crash_is_in_the_table(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = read_table(run)["tag"].tolist()
+    assert len(tags) >= 3
+
+    def one(_: Any, source: Any, *args: Any, **more: Any) -> Any:
+        if source.tag == tags[0]:
+            raise FloatingPointError("a singular matrix")
+        if source.tag == tags[2]:
+            raise KeyboardInterrupt
+        return Found(), [{"a_sd": 0.25}]
+
+    monkeypatch.setattr(posterior_module, "_one", one)
+    assert main(["posterior", str(run)]) == 130
+    said = capsys.readouterr()
+    assert "FloatingPointError: a singular matrix" in said.err
+    assert "interrupted" in said.err
+    assert "1 of" in said.out
+    table = read_table(run / "posterior_summary.parquet")
+    assert table["tag"].tolist() == [tags[1]]
+    assert table["a_sd"].tolist() == [0.25]

@@ -81,3 +81,18 @@ def test_composite_files_without_a_still_whose_files_are_gone(
     assert len(written) == 3
     assert len(read_reflections(tmp_path / "idx-0000_indexed.refl")) == 3
     assert sum("gone" in record.getMessage() for record in caplog.records) == 2
+
+
+def test_a_resumed_run_may_do_more_stills_and_has_the_same_settings(tmp_path: Path) -> None:
+    from bayesbragg.cli.stills_process import _start
+    from bayesbragg.io.phil import load_phil
+
+    job = StillsJob(StillsSettings(RefineSettings()), tmp_path)
+
+    def start(*words: str, resume: bool = True) -> str:
+        return _start(load_phil([], words, program="stills_process"), job, [], resume)
+
+    assert start("max_process=2", "indexing.stills.rmsd_min_px=3", resume=False) == ""
+    assert start("indexing.stills.rmsd_min_px=3") == ""
+    assert start("skip=1", "indexing.stills.rmsd_min_px=3", "nproc=2") == ""
+    assert "--resume with indexing.stills.rmsd_min_px=4" in start("indexing.stills.rmsd_min_px=4")

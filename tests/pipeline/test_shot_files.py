@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from bayesbragg.model.errors import InputError
-from bayesbragg.pipeline.shot_files import ShotFiles, pair_files, read_shot_list, unique_tags, with_spectra
+from bayesbragg.pipeline.shot_files import (
+    ShotFiles,
+    pair_files,
+    read_shot_list,
+    refuse_to_replace,
+    unique_tags,
+    with_spectra,
+)
 
 
 def paths(*names: str) -> list[Path]:
@@ -67,3 +74,25 @@ def test_names_of_very_many_shots_are_made_at_once_and_hit_no_other_name() -> No
     assert len(set(tags)) == len(tags)
     assert tags[-1] == "run_all_0"
     assert tags[0] == "run_all_1"
+
+
+def test_a_list_of_names_with_blanks_and_apostrophes(tmp_path: Path) -> None:
+    path = tmp_path / "shots.txt"
+    path.write_text("'my run/a 1.expt' \"my run/a 1.refl\" 3\nit's.expt b.refl\nплёнка.expt c\\d.refl\n")
+    assert [(str(s.experiments), str(s.reflections), s.number) for s in read_shot_list(path)] == [
+        ("my run/a 1.expt", "my run/a 1.refl", 3),
+        ("it's.expt", "b.refl", None),
+        ("плёнка.expt", "c\\d.refl", None),
+    ]
+
+
+def test_results_do_not_replace_their_own_input(tmp_path: Path) -> None:
+    expt, refl = tmp_path / "shot_1_indexed.expt", tmp_path / "shot_1_indexed.refl"
+    for path in (expt, refl):
+        path.touch()
+    refuse_to_replace(tmp_path / "out", [ShotFiles(expt, refl)])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.raises(InputError, match=r"shot_1_indexed\.refl: the results would replace this input; set outdir"):
+        refuse_to_replace(elsewhere / "..", [ShotFiles(expt, refl)])
+    refuse_to_replace(tmp_path, [ShotFiles(expt, refl, tag="another")])
