@@ -28,9 +28,11 @@ def beam_from_document(document: Mapping[str, Any]) -> Beam:
         wavelength = float(np.mean(document["wavelength_range"]))
     direction = -np.array(document["direction"], dtype=np.float64)
     normal = np.array(document.get("polarization_normal", (0.0, 1.0, 0.0)), dtype=np.float64)
-    if normal.shape != (3,) or not (np.all(np.isfinite(direction)) and np.isfinite(wavelength)):
-        raise ValueError("beam direction, polarization normal and wavelength must be finite numbers")
-    return Beam(direction, wavelength, normal, float(document.get("polarization_fraction", 0.999)), document)
+    fraction = float(document.get("polarization_fraction", 0.999))
+    numbers = np.concatenate([np.ravel(direction), np.ravel(normal), [wavelength, fraction]])
+    if normal.shape != (3,) or not np.all(np.isfinite(numbers)):
+        raise ValueError("beam direction, polarization and wavelength must be finite numbers")
+    return Beam(direction, wavelength, normal, fraction, document)
 
 
 def beam_to_document(beam: Beam) -> dict[str, Any]:

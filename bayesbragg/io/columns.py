@@ -178,6 +178,8 @@ def encode_column(name: str, type_name: str | None, column: Column) -> tuple[str
         return type_name, first.content
     if type_name == STRING:
         raise Unwritable("DIALS crashes on columns of text (std::string)")
+    if type_name is not None and type_name not in (*_LAYOUTS, SHOEBOX) and len(column) == 0:
+        return type_name, [0, b""]
     if type_name not in _LAYOUTS or not _fits(column, type_name):
         type_name = column_type(name, column)
     if type_name == SHOEBOX:

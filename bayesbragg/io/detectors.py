@@ -146,6 +146,10 @@ def _built(document: Mapping[str, Any]) -> Detector:
     vectors = np.concatenate([origin, fast, slow])
     if not np.all(np.isfinite(vectors)):
         raise ValueError("panel vectors must be finite numbers and axes not zero")
+    if not np.all(np.isfinite([detector.thickness_mm, detector.attenuation_per_mm, detector.gain])):
+        raise ValueError("thickness, attenuation (mu) and gain of a panel must be finite numbers")
+    if np.any(np.isnan(detector.trusted_range)):
+        raise ValueError("a trusted range must be two numbers")
     if np.any(np.abs(np.sum(fast * slow, axis=1)) > 1e-5):
         raise ValueError("the fast and slow axes of a panel are not perpendicular")
     if not (np.all(detector.pixel_size_mm > 0) and np.all(detector.image_size > 0)):

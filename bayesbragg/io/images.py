@@ -146,14 +146,17 @@ def image_readers() -> tuple[ImageReader, ...]:
     return (*found, NexusReader(), Hdf5Reader(), CbfReader(), FabioReader(), DxtbxReader())
 
 
-def _cut(data: npt.NDArray[Any], detector: Detector) -> list[npt.NDArray[Any]]:
+def _cut(data: npt.NDArray[Any], detector: Detector, path: Path) -> list[npt.NDArray[Any]]:
     """Panels out of one large frame, by the offsets that the detector's file states."""
     panels = (detector.document or {}).get("panels", [])
-    pieces = []
-    for (n_fast, n_slow), panel in zip(detector.image_size, panels, strict=False):
-        f, s = (int(x) for x in panel.get("raw_image_offset", (0, 0)))
-        pieces.append(data[s : s + n_slow, f : f + n_fast])
-    return pieces
+    places = [tuple(int(x) for x in panel.get("raw_image_offset", (0, 0))) for panel in panels]
+    if len(set(places)) < detector.n_panels:
+        raise InputError(
+            f"{path}: one frame for the experiment's {detector.n_panels} panels, which have no places in it "
+            "(raw_image_offset); give the image's own experiment list"
+        )
+    sizes = detector.image_size.tolist()
+    return [data[s : s + n_slow, f : f + n_fast] for (n_fast, n_slow), (f, s) in zip(sizes, places, strict=True)]
 
 
 def _reader_of(path: Path) -> ImageReader:
@@ -232,7 +235,7 @@ def read_image(reference: ImageReference, detector: Detector) -> Image:
     panels, spectrum = reader.read(path, reference.index)
     expected = [(int(slow), int(fast)) for fast, slow in detector.image_size]
     if len(panels) == 1 and len(expected) > 1:
-        panels = _cut(panels[0], detector)
+        panels = _cut(panels[0], detector, path)
     found = [p.shape for p in panels]
     if found != expected:
         bad = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
@@ -244,7 +247,7 @@ def read_image(reference: ImageReference, detector: Detector) -> Image:
     mask = None if reference.mask is None else tuple(read_mask(reference.mask, detector))
     own = _told(reader, "mask", path, reference.index)
     if own is not None:
-        own = _cut(own[0], detector) if len(own) == 1 and len(expected) > 1 else own
+        own = _cut(own[0], detector, path) if len(own) == 1 and len(expected) > 1 else own
         mask = tuple(own) if mask is None else tuple(a & b for a, b in zip(mask, own, strict=True))
     finite = [np.isfinite(p) for p in panels]
     if not any(bool(f.any()) for f in finite):

@@ -97,7 +97,7 @@ def read_mask(path: str | os.PathLike[str], detector: Detector) -> list[BoolArra
         array = _from_pickle(data, path)
     masks = []
     for i, panel in enumerate(panels_of(array, detector, path, WHAT)):
-        if name.rsplit("/", 1)[-1] == "pixel_mask" and panel.dtype.kind in "iu":
+        if name.rsplit("/", 1)[-1] == "pixel_mask" and panel.dtype.kind in "biu":
             masks.append(panel == 0)
         elif panel.dtype.kind in "biu" and np.all((panel == 0) | (panel == 1)):
             masks.append(panel.astype(bool))

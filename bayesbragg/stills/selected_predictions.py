@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from bayesbragg.forward import Options, Parameters, Scene
 from bayesbragg.model import Beam, Crystal, Detector, Reflections, Shot, Spectrum, StructureFactors
+from bayesbragg.model.errors import InputError
 from bayesbragg.stills.prediction import Predictions, join_predictions, predict
 from bayesbragg.stills.spot_shapes import SpotShapes, spot_shapes
 
@@ -145,6 +146,11 @@ def _near_strong(
     """Which predictions lie within `qcut` of an observed strong spot, ``(n,)``."""
     if len(strong) == 0 or len(shapes.panel) == 0 or not settings.qcut > 0:
         return np.zeros(len(shapes.panel), dtype=bool)
+    if settings.strong_column not in strong:
+        raise InputError(
+            f"predictions.label_weak_col={settings.strong_column}: the strong spots have no such column (there are: "
+            f"{', '.join(sorted(strong.columns))}); xyzobs.px.value is usual"
+        )
     position = np.asarray(strong[settings.strong_column])[:, :2]
     # At one wavelength, positions are scattering vectors that lie on a sphere.
     seen = _scattering(detector, beam, np.asarray(strong["panel"], dtype=np.int64), position)

@@ -311,6 +311,27 @@ def test_wrong_types_give_input_errors(expt_document: dict[str, Any], tmp_path: 
         read_experiments(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("beam", {"polarization_normal": [0.0, float("nan"), 0.0]}),
+        ("beam", {"polarization_fraction": float("nan")}),
+        ("panels", {"thickness": float("nan")}),
+        ("panels", {"gain": float("inf")}),
+        ("panels", {"trusted_range": [0.0, float("nan")]}),
+    ],
+)
+def test_what_is_no_number_is_refused(
+    expt_document: dict[str, Any], tmp_path: Path, kind: str, change: dict[str, Any]
+) -> None:
+    """JSON has no NaN, but Python's does."""
+    (expt_document["beam"] if kind == "beam" else expt_document["detector"][0]["panels"])[0].update(change)
+    path = tmp_path / "nan.expt"
+    path.write_text(json.dumps(expt_document))
+    with pytest.raises(InputError, match=r"experiment 0: .*(finite|two) numbers"):
+        read_experiments(path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_experiments(tmp_path / "none.expt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -169,6 +170,17 @@ def test_fabio_formats(tmp_path: Path, detector: Detector) -> None:
             with suppress(InputError):
                 # The formats end with padding, without which an image is still whole.
                 np.testing.assert_array_equal(read_image(ImageReference(path), detector).raw[0], frame[:, :5])
+
+
+def test_one_frame_for_panels_without_places(tmp_path: Path, detector: Detector) -> None:
+    """A stack of panels with offsets of zero, as NeXus geometries have them, is not the first panel three times."""
+    path = tmp_path / "stack.edf"
+    fabio.edfimage.EdfImage(data=np.arange(60, dtype=np.int32).reshape(12, 5)).write(str(path))
+    document = json.loads(json.dumps(detector.document))
+    for panel in document["panels"]:
+        panel["raw_image_offset"] = [0, 0]
+    with pytest.raises(InputError, match="raw_image_offset"):
+        read_image(ImageReference(path), replace(detector, document=document))
 
 
 @pytest.fixture

@@ -89,9 +89,11 @@ def test_masks_of_other_formats(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "nexus.h5", "w") as file:
         file["entry/pixel_mask"] = np.where(truth, 0, 8).astype(np.uint32)
         file["entry/other"] = 1
+    with h5py.File(tmp_path / "nexus_bool.h5", "w") as file:
+        file["entry/pixel_mask"] = ~truth
     with (tmp_path / "numpy.pickle").open("wb") as file_out:
         pickle.dump(tuple(truth), file_out)
-    for name in ("m.npy", "one.npz", "each.npz", "m.h5", "nexus.h5", "numpy.pickle"):
+    for name in ("m.npy", "one.npz", "each.npz", "m.h5", "nexus.h5", "nexus_bool.h5", "numpy.pickle"):
         np.testing.assert_array_equal(read_mask(tmp_path / name, three), truth, err_msg=name)
 
 

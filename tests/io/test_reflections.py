@@ -164,6 +164,8 @@ def test_unknown_types_survive_untouched_tables(tmp_path: Path, caplog: Any) -> 
         write_reflections(table.select([0, 2]), tmp_path / "less.refl")
     assert "odd" in caplog.text
     assert "odd" not in read_reflections(tmp_path / "less.refl")
+    write_reflections(table.select(np.zeros(0, int)).without_columns(["id"]), tmp_path / "none.refl")
+    assert read_reflections(tmp_path / "none.refl").types == {"odd": "Future<>"}
 
 
 def test_text_columns_are_read_but_not_written(tmp_path: Path, caplog: Any) -> None:
