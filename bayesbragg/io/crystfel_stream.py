@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.io.files import atomic_path
-from bayesbragg.io.symmetry import crystal_system, lookup_space_group
+from bayesbragg.io.symmetry import lookup_space_group
 from bayesbragg.model.beam import WAVELENGTH_ENERGY_A_EV, Beam
 from bayesbragg.model.crystal import Crystal
 from bayesbragg.model.detector import Detector
@@ -94,7 +94,7 @@ def _header(experiment: Experiment, crystal: Crystal) -> Iterator[str]:
 
 
 def _symmetry(crystal: Crystal) -> Iterator[str]:
-    system = crystal_system(crystal.space_group_number)
+    system = lookup_space_group(crystal.space_group_number).crystal_system
     centring = lookup_space_group(crystal.space_group).hm[0]
     if centring == "R":
         centring = "R" if abs(crystal.cell[5] - 120.0) > 1.0 else "H"

@@ -1,19 +1,16 @@
-"""MTZ files as a whole: what one holds, its cell and space group, and structure factors written to a new one."""
+"""MTZ files as a whole: what one holds, its cell and space group."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import gemmi
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.io.files import atomic_path
 from bayesbragg.io.structure_factors import mtz_space_group, open_mtz
-from bayesbragg.io.symmetry import SpaceGroup, lookup_space_group
-from bayesbragg.model.structure_factors import StructureFactors
+from bayesbragg.io.symmetry import SpaceGroup
 
-__all__ = ["mtz_summary", "read_mtz_symmetry", "write_mtz"]
+__all__ = ["mtz_summary", "read_mtz_symmetry"]
 
 
 def read_mtz_symmetry(path: str | Path) -> tuple[npt.NDArray[np.float64], SpaceGroup]:
@@ -46,30 +43,3 @@ def mtz_summary(path: str | Path) -> list[str]:
         span = f"{there.min():.6g} to {there.max():.6g}, mean {there.mean():.6g}" if len(there) else "no values"
         lines.append(f"{column.label} ({column.type}): {len(there)} values, {span}")
     return lines
-
-
-def write_mtz(path: str | Path, factors: StructureFactors, cell: npt.ArrayLike, space_group: str | int) -> None:
-    """Amplitudes with both Friedel mates, columns F(+) and F(-), one row for each index of the asymmetric unit.
-
-    Args:
-        factors: in the basis of the primitive cell, as the readers make them.
-        cell: a, b, c (angstrom), alpha, beta, gamma (degree).
-        space_group: symbol or number.
-    """
-    group = lookup_space_group(space_group)
-    known = gemmi.find_spacegroup_by_name(group.hm) or gemmi.find_spacegroup_by_number(group.number)
-    operations = known.operations()
-    conventional = np.rint(factors.hkl @ np.linalg.inv(group.to_primitive).T).astype(np.int32)
-    unit = gemmi.ReciprocalAsu(known)
-    rows = [h for h in conventional.tolist() if unit.is_in(h) and not operations.is_systematically_absent(h)]
-    hkl = np.array(rows, dtype=np.int64)
-    amplitudes = [np.abs(factors.lookup(group.to_primitive_index(sign * hkl))) for sign in (1, -1)]
-    mtz = gemmi.Mtz(with_base=True)
-    mtz.spacegroup = known
-    mtz.set_cell_for_all(gemmi.UnitCell(*np.asarray(cell, dtype=float)))
-    mtz.add_dataset("bayesbragg")
-    for label in ("F(+)", "F(-)"):
-        mtz.add_column(label, "G")
-    mtz.set_data(np.column_stack([hkl, *amplitudes]).astype(np.float32))
-    with atomic_path(path) as temporary:
-        mtz.write_to_file(str(temporary))

@@ -20,13 +20,10 @@ from bayesbragg.model.errors import InputError
 
 __all__ = [
     "SpaceGroup",
-    "cell_fits",
     "cell_misfit",
-    "crystal_system",
     "laue_rotations",
     "lookup_space_group",
     "space_group_from_hall",
-    "space_group_from_symbol",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -162,12 +159,6 @@ def space_group_from_hall(hall: str) -> SpaceGroup:
     return _from_operations(operations, f"Hall: {text}", base.number, hall, like)
 
 
-def space_group_from_symbol(symbol: str | int) -> tuple[str, int, str, FloatArray]:
-    """Hermann-Mauguin symbol, number, Hall symbol and change of basis to the primitive cell ``(3, 3)``."""
-    group = lookup_space_group(symbol)
-    return group.hm, group.number, group.hall, group.to_primitive
-
-
 def cell_misfit(cell: npt.ArrayLike, number: int, tolerance: float = 0.01) -> str | None:
     """What the symmetry asks of a cell and the cell does not keep, or None where it fits.
 
@@ -203,11 +194,6 @@ def cell_misfit(cell: npt.ArrayLike, number: int, tolerance: float = 0.01) -> st
         "cubic": (all(right) and equal(a, b, c), "a = b = c and angles of 90 degrees"),
     }[system]
     return None if fits else f"a {system} cell has {rule}"
-
-
-def cell_fits(cell: npt.ArrayLike, number: int, tolerance: float = 0.01) -> bool:
-    """Whether a cell keeps what its space group asks; see `cell_misfit` for the arguments."""
-    return cell_misfit(cell, number, tolerance) is None
 
 
 def laue_rotations(number: int) -> FloatArray:

@@ -44,11 +44,6 @@ class BoxReport:
     reduced_chi_square: FloatArray
     misfit: FloatArray
 
-    @property
-    def selected(self) -> BoolArray:
-        """Which reflections have a box in the shot, ``(n,)``."""
-        return np.asarray(self.reason == BoxReason.SELECTED)
-
     def summary(self) -> str:
         """Numbers of reflections by reason, the most frequent first, in one line."""
         return ", ".join(f"{number} {reason.value}" for reason, number in Counter(self.reason.tolist()).most_common())

@@ -94,7 +94,7 @@ def test_tutorial_boxes_and_planes_equal_the_classic_ones(shared: Path, folder: 
             np.testing.assert_allclose(shot.counts[valid], classic["data_photons"], rtol=1e-6, atol=1e-6)
             np.testing.assert_array_equal(shot.trusted[valid], classic["trusted"])
             assert float(shot.readout_sd) == pytest.approx(float(classic["sigma_readout_photons"]), rel=1e-12)
-        assert report.selected.sum() == shot.n_boxes
+        assert np.sum(report.reason == BoxReason.SELECTED) == shot.n_boxes
 
 
 def test_tutorial_planes_are_right_where_the_classic_ones_are_not(shared: Path) -> None:

@@ -8,7 +8,7 @@ belongs to both, so that a bare name tells its place.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -94,9 +94,9 @@ def route(source: Any) -> Any:
     return source.customized_copy(objects=outside)
 
 
-def nearest(name: str, candidates: Iterable[str] | None = None) -> list[str]:
+def nearest(name: str) -> list[str]:
     """Up to three known names like an unknown one: by the whole name, then by its last part."""
-    known = list(canonical_names() if candidates is None else candidates)
+    known = list(canonical_names())
     wanted = bare(name)
     close = difflib.get_close_matches(wanted, known, 3, 0.75)
     last = wanted.rsplit(".", 1)[-1]
