@@ -186,7 +186,7 @@ def detector_to_document(detector: Detector) -> dict[str, Any]:
             stated = default if key in _PARALLAX else panel.get(key, default)
             if not np.array_equal(np.array(stated, dtype=float), value):
                 panel[key] = value.tolist()
-                if _PARALLAX.get(key) in panel.get("px_mm_strategy", {}):
+                if _PARALLAX.get(key) in (panel.get("px_mm_strategy") or {}):
                     panel["px_mm_strategy"][_PARALLAX[key]] = value.tolist()
     return document
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bayesbragg.io.detectors import detector_from_document, detector_to_document
 from bayesbragg.io.experiments import read_detector, read_experiments, replace_detector, write_experiments
 from bayesbragg.model import Crystal, Detector, Experiment, ImageReference
 from bayesbragg.model.errors import InputError
@@ -309,6 +310,15 @@ def test_wrong_types_give_input_errors(expt_document: dict[str, Any], tmp_path: 
         return
     with pytest.raises(InputError, match="experiment 0"):
         read_experiments(path)
+
+
+def test_a_panel_whose_parallax_correction_is_null(expt_document: dict[str, Any]) -> None:
+    document = expt_document["detector"][0]
+    document["panels"][0]["px_mm_strategy"] = None
+    detector = detector_from_document(document)
+    thicker = replace(detector, thickness_mm=detector.thickness_mm + 0.1)
+    again = detector_from_document(detector_to_document(thicker))
+    np.testing.assert_allclose(again.thickness_mm, thicker.thickness_mm)
 
 
 @pytest.mark.parametrize(
