@@ -26,10 +26,11 @@ __all__ = ["container", "groups_of", "read_netcdf", "write_netcdf"]
 
 def container(groups: Mapping[str, xarray.Dataset]) -> Any:
     """ArviZ's container of named groups."""
-    if hasattr(arviz, "InferenceData"):
+    # Asked for in the module's own names: ArviZ 1.x answers `arviz.InferenceData` too, with a warning and DataTree.
+    kind = vars(arviz).get("InferenceData")
+    if kind is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            kind: Any = arviz.InferenceData
             return kind(**groups)
     tree = xarray.DataTree.from_dict(dict(groups))
     tree.attrs.update(next(iter(groups.values())).attrs)
