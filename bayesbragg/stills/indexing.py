@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.model import Beam, Crystal, Detector, Experiment, Reflections, Spectrum
-from bayesbragg.stills.known_lattice import IndexingSettings, Lattice, assign_spots, find_lattice
+from bayesbragg.stills.known_lattice import IndexingSettings, Lattice, SpotsOfStill, assign_spots, find_lattice
 
 __all__ = [
     "IndexedStill",
@@ -112,15 +112,12 @@ def index_still(
     detector, beam = experiment.detector, experiment.beam
     if spectrum is not None:
         beam = replace(beam, wavelength_A=spectrum.mean_wavelength_A)
-    bandwidth = relative_bandwidth(spectrum)
-    panel, position = strong["panel"], strong["xyzobs.px.value"][:, :2]
-    s1 = _s1(detector, beam, panel, position)
-    q = s1 - beam.direction / beam.wavelength_A
+    still, s1 = _spots(strong, beam, detector, relative_bandwidth(spectrum))
     backwards = len(strong) > 0 and float(np.median(s1 @ beam.direction)) < 0.0
     left = np.arange(0 if backwards else len(strong))
     lattices: list[Lattice] = []
     while len(lattices) < settings.max_lattices and len(left) >= settings.min_spots:
-        found = find_lattice(reference, beam, detector, (q[left], panel[left], position[left]), bandwidth, settings)
+        found = find_lattice(reference, still.select(left), settings)
         if found is None:
             break
         lattices.append(replace(found, rows=left[found.rows]))
@@ -145,7 +142,7 @@ def index_still(
             f"no lattice explains the {len(strong)} strong spots better than chance; check unit cell, space group, "
             "detector distance, beam centre and wavelength"
         )
-    table = _table(strong, lattices, s1, q, beam, detector, bandwidth)
+    table = _table(strong, lattices, still)
     table = replace(table, identifiers={i: e.identifier for i, e in enumerate(experiments)})
     return IndexedStill(experiments, table, tuple(lattices), status, message)
 
@@ -165,19 +162,14 @@ def reindex_still(
         settings, spectrum: as for `index_still`.
     """
     settings = IndexingSettings() if settings is None else settings
-    bandwidth = relative_bandwidth(spectrum)
-    beam, detector = found.experiments[0].beam, found.experiments[0].detector
-    panel, position = strong["panel"], strong["xyzobs.px.value"][:, :2]
-    s1 = _s1(detector, beam, panel, position)
-    q = s1 - beam.direction / beam.wavelength_A
+    first = found.experiments[0]
+    still, _ = _spots(strong, first.beam, first.detector, relative_bandwidth(spectrum))
     left, lattices = np.arange(len(strong)), []
     for lattice in found.lattices:
-        rows, hkl, _ = assign_spots(
-            lattice.fit, beam, detector, (q[left], panel[left], position[left]), bandwidth, settings
-        )
+        rows, hkl, _ = assign_spots(lattice.fit, still.select(left), settings)
         lattices.append(replace(lattice, rows=left[rows], hkl=hkl))
         left = np.setdiff1d(left, left[rows])
-    table = _table(strong, lattices, s1, q, beam, detector, bandwidth)
+    table = _table(strong, lattices, still)
     table = replace(table, identifiers=found.reflections.identifiers)
     return replace(found, reflections=table, lattices=tuple(lattices))
 
@@ -189,29 +181,26 @@ def _identifier(experiment: Experiment, lattice: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{source}/{lattice}"))
 
 
-def _s1(detector: Detector, beam: Beam, panel: IntArray, position: FloatArray) -> FloatArray:
+def _spots(strong: Reflections, beam: Beam, detector: Detector, bandwidth: float) -> tuple[SpotsOfStill, FloatArray]:
+    """The strong spots with their scattering vectors, and their rays, ``(n, 3)``, 1/angstrom."""
+    panel, position = strong["panel"], strong["xyzobs.px.value"][:, :2]
     ray = detector.lab_mm(panel, position[:, 0], position[:, 1])
-    return np.asarray(ray / np.linalg.norm(ray, axis=1, keepdims=True) / beam.wavelength_A)
+    s1 = ray / np.linalg.norm(ray, axis=1, keepdims=True) / beam.wavelength_A
+    q = s1 - beam.direction / beam.wavelength_A
+    return SpotsOfStill(beam, detector, bandwidth, q, panel, position), s1
 
 
-def _table(
-    strong: Reflections,
-    lattices: Sequence[Lattice],
-    s1: FloatArray,
-    q: FloatArray,
-    beam: Beam,
-    detector: Detector,
-    bandwidth: float,
-) -> Reflections:
+def _table(strong: Reflections, lattices: Sequence[Lattice], still: SpotsOfStill) -> Reflections:
     """The indexed spots of all lattices, with the DIALS columns that prediction adds."""
     rows = np.concatenate([x.rows for x in lattices]) if lattices else np.empty(0, np.int64)
     table = strong.select(rows)
     number = np.repeat(np.arange(len(lattices)), [len(x.rows) for x in lattices])
     calculated, ray = np.empty((len(rows), 2)), np.empty((len(rows), 3))
     for i, x in enumerate(lattices):
-        panel = strong["panel"][x.rows]
-        calculated[number == i], _, _, ray[number == i] = x.fit.predicted(beam, detector, x.hkl, panel, bandwidth)
-    pixel = detector.pixel_size_mm[table["panel"]]
+        calculated[number == i], _, _, ray[number == i] = x.fit.predicted(
+            still.beam, still.detector, x.hkl, still.panel[x.rows], still.bandwidth
+        )
+    pixel = still.detector.pixel_size_mm[table["panel"]]
     none = np.zeros((len(rows), 1))
     observed = table["xyzobs.px.value"][:, :2]
     columns = {
@@ -223,7 +212,7 @@ def _table(
         "xyzcal.px": np.hstack([calculated, none]),
         "xyzcal.mm": np.hstack([calculated * pixel, none]),
         "s1": ray,
-        "rlp": q[rows],
+        "rlp": still.q[rows],
         "entering": np.zeros(len(rows), dtype=bool),
     }
     if "xyzobs.px.variance" in table:

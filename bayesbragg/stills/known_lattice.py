@@ -18,7 +18,7 @@ from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.stills.lattice_search import reduced_basis, search_orientations, sharpen
 from bayesbragg.stills.orientation_refinement import OrientationFit, refine_orientation, with_excitation
 
-__all__ = ["IndexingSettings", "Lattice", "assign_spots", "find_lattice"]
+__all__ = ["IndexingSettings", "Lattice", "SpotsOfStill", "assign_spots", "find_lattice"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -80,6 +80,30 @@ class Lattice:
     chance: float
 
 
+@dataclass(frozen=True, eq=False)
+class SpotsOfStill:
+    """The spots of one still and what indexing knows of it.
+
+    Attributes:
+        beam, detector: of the still.
+        bandwidth: relative standard deviation of the wavelength.
+        q: scattering vectors of the spots, ``(n, 3)``, 1/angstrom.
+        panel: their panels, ``(n,)``.
+        position: their positions, ``(n, 2)``, pixels.
+    """
+
+    beam: Beam
+    detector: Detector
+    bandwidth: float
+    q: FloatArray
+    panel: IntArray
+    position: FloatArray
+
+    def select(self, rows: IntArray) -> SpotsOfStill:
+        """Some of the spots."""
+        return replace(self, q=self.q[rows], panel=self.panel[rows], position=self.position[rows])
+
+
 def _chance(distance: FloatArray, basis: FloatArray, reach: float) -> float:
     """Expected number of orientations that bring so many spots so near the lattice by chance.
 
@@ -101,30 +125,24 @@ def _chance(distance: FloatArray, basis: FloatArray, reach: float) -> float:
 
 
 def assign_spots(
-    fit: OrientationFit,
-    beam: Beam,
-    detector: Detector,
-    spots: tuple[FloatArray, IntArray, FloatArray],
-    bandwidth: float,
-    settings: IndexingSettings,
+    fit: OrientationFit, still: SpotsOfStill, settings: IndexingSettings
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Rows of the spots that a lattice explains, their indices, and every spot's distance in index units."""
-    q, panel, position = spots
-    crystal = fit.crystal
+    beam, detector, crystal = still.beam, still.detector, fit.crystal
     to_primitive = crystal.to_primitive
-    fraction = q @ crystal.real_space_A.T @ to_primitive.T
+    fraction = still.q @ crystal.real_space_A.T @ to_primitive.T
     primitive = np.rint(fraction)
     apart = np.linalg.norm(fraction - primitive, axis=1)
     hkl = np.rint(primitive @ np.linalg.inv(to_primitive).T).astype(np.int64)
-    predicted, distance, spread, _ = fit.predicted(beam, detector, hkl, panel, bandwidth)
-    offset = np.linalg.norm(predicted - position, axis=1)
+    predicted, distance, spread, _ = fit.predicted(beam, detector, hkl, still.panel, still.bandwidth)
+    offset = np.linalg.norm(predicted - still.position, axis=1)
     limit = max(settings.max_offset_px, settings.max_offset_sigma * fit.sigma_px)
     if fit.excitation is not None:
         limit = max(LEARNED_PX, LEARNED_SIGMA * fit.sigma_px)
     # Which part of the spectrum a reflection takes is not known: it may lie anywhere along its streak.
     calculated = hkl @ crystal.A_reciprocal.T
-    wavelengths = beam.wavelength_A * (1.0 + bandwidth * np.array([-STREAK, STREAK]))
-    ends = detector.intersect(panel, beam.direction / wavelengths[:, None, None] + calculated)
+    wavelengths = beam.wavelength_A * (1.0 + still.bandwidth * np.array([-STREAK, STREAK]))
+    ends = detector.intersect(still.panel, beam.direction / wavelengths[:, None, None] + calculated)
     streak = np.linalg.norm(ends[1] - ends[0], axis=1) / 2.0
     near = (
         (np.abs(fraction - primitive).max(axis=1) < settings.hkl_tolerance)
@@ -141,26 +159,18 @@ def assign_spots(
 
 
 def _refined(
-    rotation: FloatArray,
-    reference: Crystal,
-    beam: Beam,
-    detector: Detector,
-    spots: tuple[FloatArray, IntArray, FloatArray],
-    bandwidth: float,
-    settings: IndexingSettings,
-    thorough: bool,
+    rotation: FloatArray, reference: Crystal, still: SpotsOfStill, settings: IndexingSettings, thorough: bool
 ) -> Lattice | None:
     """A lattice from a start in reciprocal space: fits and assignments in turn."""
-    q, panel, position = spots
     start = reference.with_cell_and_orientation(reference.cell, rotation @ reference.U)
     to_primitive = reference.to_primitive
     fit = OrientationFit(start, 2.0, 2e-3)
-    length = np.linalg.norm(q, axis=1)
+    length = np.linalg.norm(still.q, axis=1)
     plan = ((0.5, True), (1.0, not settings.refine_cell)) + ((1.0, not settings.refine_cell),) * thorough
-    rows, hkl, apart = np.empty(0, np.int64), np.empty((0, 3), np.int64), np.full(len(q), 1.0)
+    rows, hkl, apart = np.empty(0, np.int64), np.empty((0, 3), np.int64), np.full(len(still.q), 1.0)
     for number, (part, fixed) in enumerate(plan):
         if number < 2:
-            fraction = q @ fit.crystal.real_space_A.T @ to_primitive.T
+            fraction = still.q @ fit.crystal.real_space_A.T @ to_primitive.T
             primitive = np.rint(fraction)
             near = (np.abs(fraction - primitive).max(axis=1) < settings.hkl_tolerance) & primitive.any(axis=1)
             rows = np.flatnonzero(near & (length <= np.quantile(length, part)))
@@ -169,40 +179,31 @@ def _refined(
             continue
         fit = refine_orientation(
             fit.crystal,
-            beam,
-            detector,
+            still.beam,
+            still.detector,
             hkl,
-            panel[rows],
-            position[rows],
-            bandwidth=bandwidth,
+            still.panel[rows],
+            still.position[rows],
+            bandwidth=still.bandwidth,
             fix_cell=fixed,
             cell_center=reference,
             rounds=8 if thorough else 4,
         )
         if number >= 1:
-            rows, hkl, apart = assign_spots(fit, beam, detector, spots, bandwidth, settings)
+            rows, hkl, apart = assign_spots(fit, still, settings)
     if len(rows) < 4:
         return None
     basis = reduced_basis(to_primitive @ fit.crystal.real_space_A)[0]
     return Lattice(fit, rows, hkl, _chance(apart, basis, float(length.max())))
 
 
-def find_lattice(
-    reference: Crystal,
-    beam: Beam,
-    detector: Detector,
-    spots: tuple[FloatArray, IntArray, FloatArray],
-    bandwidth: float,
-    settings: IndexingSettings,
-) -> Lattice | None:
+def find_lattice(reference: Crystal, still: SpotsOfStill, settings: IndexingSettings) -> Lattice | None:
     """The best lattice of these spots, or None if chance would do as well.
 
     Args:
         reference: cell and space group, in any orientation.
-        spots: scattering vectors ``(n, 3)`` in 1/angstrom, panels ``(n,)``, and positions ``(n, 2)`` in pixels.
-        bandwidth: relative standard deviation of the wavelength.
     """
-    q = spots[0]
+    q = still.q
     low = np.argsort(np.linalg.norm(q, axis=1))[: settings.n_search]
     basis, _ = reduced_basis(reference.to_primitive @ reference.real_space_A)
     for scale, primary in product(settings.scales, (0, 1)):
@@ -214,45 +215,36 @@ def find_lattice(
         # Few orientations are worth a fit: those that explain nearly as much as the best.
         order = np.argsort(-score, kind="stable")
         worth = _distinct(rotations[order[score[order] > 0.8 * score.max()]], basis)[:4]
-        quick = [_refined(r, reference, beam, detector, spots, bandwidth, settings, False) for r in worth]
+        quick = [_refined(r, reference, still, settings, False) for r in worth]
         lattices = [x for x in quick if x is not None]
         if not lattices:
             continue
         best = max(lattices, key=lambda x: (len(x.rows), -x.chance))
         turn = best.fit.crystal.U @ reference.U.T
-        final = _refined(turn, _with_cell_of(reference, best), beam, detector, spots, bandwidth, settings, True)
+        final = _refined(turn, _with_cell_of(reference, best), still, settings, True)
         if final is not None and final.chance <= settings.max_chance and len(final.rows) >= settings.min_spots:
-            return _settled(final, reference, beam, detector, spots, bandwidth, settings)
+            return _settled(final, reference, still, settings)
     return None
 
 
-def _settled(
-    lattice: Lattice,
-    reference: Crystal,
-    beam: Beam,
-    detector: Detector,
-    spots: tuple[FloatArray, IntArray, FloatArray],
-    bandwidth: float,
-    settings: IndexingSettings,
-) -> Lattice:
+def _settled(lattice: Lattice, reference: Crystal, still: SpotsOfStill, settings: IndexingSettings) -> Lattice:
     """The lattice with what excites its reflections learned, and the spots that agree with that."""
-    _, panel, position = spots
     best = lattice
     for _ in range(ROUNDS):
         if len(best.rows) < max(settings.min_spots, FEWEST):
             return lattice
         fit = with_excitation(
             best.fit,
-            beam,
-            detector,
+            still.beam,
+            still.detector,
             best.hkl,
-            panel[best.rows],
-            position[best.rows],
-            bandwidth=bandwidth,
+            still.panel[best.rows],
+            still.position[best.rows],
+            bandwidth=still.bandwidth,
             fix_cell=not settings.refine_cell,
             cell_center=reference,
         )
-        rows, hkl, _ = assign_spots(fit, beam, detector, spots, bandwidth, settings)
+        rows, hkl, _ = assign_spots(fit, still, settings)
         best = replace(best, fit=fit, rows=rows, hkl=hkl)
     return best if len(best.rows) >= max(settings.min_spots, FEWEST) else lattice
 
