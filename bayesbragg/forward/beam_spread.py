@@ -64,7 +64,7 @@ def blur_covariance(
     u = moved.direction[reflexes.box]
     # One wavelength for all: that of the spectrum's mean.
     photons = jnp.asarray(scene.channels.strength)
-    inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * scene.channels.wavelengths_A)
+    inverse = scene.channels.inverse(parameters.spectrum)
     k = jnp.sum(photons * inverse) / jnp.maximum(jnp.sum(photons), 1e-300)
     across = jnp.eye(3) - u[:, :, None] * u[:, None, :]
     inverse_r = 1.0 / jnp.linalg.norm(moved.position_m[reflexes.box], axis=-1)

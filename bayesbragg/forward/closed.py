@@ -110,7 +110,7 @@ def closed_photons(parameters: Parameters, closed: ClosedScene, options: Options
         blur = partial(blur_covariance, parameters, scene, reflexes, spread=closed.beam, lacking=lacking)
     shapes = shape_reflexes(parameters, scene, options, reflexes, rule=closed.rule, blur=blur)
     if table is None:
-        inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * nodes.wavelengths_A)
+        inverse = nodes.inverse(parameters.spectrum)
         k_reference = jnp.mean(inverse)
         k, strength = (inverse - k_reference).astype(dtype), (nodes.strength / strongest).astype(dtype)
         spectrum: tuple[Array, ...] = ()

@@ -22,7 +22,7 @@ from bayesbragg.forward.geometry import Directions, MovedBoxes
 from bayesbragg.forward.mosaic import mosaic_rotations
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.forward.pixels import FUDGE, Look, block_heights, fold_pixels, real_space_vectors
+from bayesbragg.forward.pixels import FUDGE, Look, block_heights, fold_pixels
 from bayesbragg.forward.rotations import cell_matrix
 from bayesbragg.forward.scene import Scene
 from bayesbragg.forward.stored_jit import stored_jit
@@ -41,7 +41,7 @@ def expected_photons(parameters: Parameters, scene: Scene, options: Options) -> 
     """
     dtype = jnp.dtype(options.precision)
     rotations = mosaic_rotations(scene.mosaic, parameters.mosaic, options.spread)
-    real_space = real_space_vectors(parameters, scene)
+    real_space = scene.lattices.real_space(parameters.crystal)
     blocks, height = block_heights(parameters, options)
     n_mosaic = rotations.shape[0]
 
@@ -70,7 +70,7 @@ def _lattice_sum(
     dtype = du[0].dtype
     windows = scene.factors
     low, extent = windows.low[lattice], windows.extent
-    inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * scene.channels.wavelengths_A)
+    inverse = scene.channels.inverse(parameters.spectrum)
     # h = M^T (u - k) / lambda, split into the box's part (float64) and the pixel's difference.
     box_g = (moved.direction - scene.beam.k) @ M
     reference = jax.lax.stop_gradient(jnp.ceil(box_g * jnp.mean(inverse) - 0.5))

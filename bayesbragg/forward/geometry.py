@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesbragg.forward.parameters import PanelParameters
-from bayesbragg.forward.rotations import axis_rotation
+from bayesbragg.forward.rotations import successive_rotations
 from bayesbragg.forward.small import cross
 
 __all__ = [
@@ -24,7 +24,9 @@ __all__ = [
     "directions",
     "full_direction",
     "move_boxes",
+    "pixel_centres",
     "polarization",
+    "scattering_directions",
     "solid_angle",
 ]
 
@@ -96,9 +98,8 @@ class MovedBoxes:
 
 def move_boxes(boxes: BoxGeometry, panels: PanelParameters) -> MovedBoxes:
     """Apply group rotations (about each panel's own axes, S first), group shifts and the distance shift."""
-    angle = panels.rotation_rad[boxes.group]
-    turns = axis_rotation(jnp.stack([boxes.normal, boxes.fast, boxes.slow], axis=1), angle)
-    turn = turns[:, 0] @ turns[:, 1] @ turns[:, 2]
+    axes = jnp.stack([boxes.normal, boxes.fast, boxes.slow], axis=1)
+    turn = successive_rotations(axes, panels.rotation_rad[boxes.group])
     fast = jnp.einsum("bij,bj->bi", turn, boxes.fast)
     slow = jnp.einsum("bij,bj->bi", turn, boxes.slow)
     shift = panels.translation_m[boxes.group] + panels.detz_m * jnp.array([0.0, 0.0, 1.0])
@@ -161,6 +162,17 @@ def directions(
     bend = -growth * inverse_r / (r_box * (r + r_box))
     du = tuple(d[i] * inverse_r + p[i] * bend for i in range(3))
     return Directions((du[0], du[1], du[2]), inverse_r)
+
+
+def pixel_centres(boxes: BoxGeometry, moved: MovedBoxes) -> Directions:
+    """Directions of the middle of each pixel's front face."""
+    return directions(boxes, moved, jnp.asarray(0.5), jnp.asarray(0.5), jnp.asarray(0.0))
+
+
+def scattering_directions(boxes: BoxGeometry, moved: MovedBoxes, k: Array) -> Array:
+    """u - k of every pixel's centre for the unit vector k of the beam, float64, ``(n_boxes, n_pixels, 3)``."""
+    du = jnp.stack(pixel_centres(boxes, moved).du, axis=-1).astype(jnp.float64)
+    return du + (moved.direction - k)[:, None, :]
 
 
 def full_direction(moved: MovedBoxes, point: Directions) -> Vector:

@@ -12,20 +12,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from bayesbragg.forward.geometry import BoxGeometry
-from bayesbragg.forward.rotations import axis_rotation
+from bayesbragg.forward.rotations import successive_rotations
 
-__all__ = ["MOTIONS", "MOTION_UNITS", "group_rotation", "move_rigidly"]
+__all__ = ["MOTIONS", "MOTION_UNITS", "move_rigidly"]
 
 Array = Any
 
 MOTIONS = ("RotOrth", "RotFast", "RotSlow", "ShiftX", "ShiftY", "ShiftZ")
 MOTION_UNITS = ("radian", "radian", "radian", "metre", "metre", "metre")
-
-
-def group_rotation(axes: Array, angles: Array) -> Array:
-    """R = R_n(O) R_f(F) R_s(S) about the rows of ``axes`` ``(..., 3, 3)`` by ``angles`` ``(..., 3)`` (PHYSICS 1.1)."""
-    turns = axis_rotation(axes, angles)
-    return turns[..., 0, :, :] @ turns[..., 1, :, :] @ turns[..., 2, :, :]
 
 
 def move_rigidly(boxes: BoxGeometry, axes: Array, motion: Array) -> BoxGeometry:
@@ -35,7 +29,7 @@ def move_rigidly(boxes: BoxGeometry, axes: Array, motion: Array) -> BoxGeometry:
         axes: orthogonal, fast and slow axis of each box's motion, ``(n_boxes, 3, 3)``.
         motion: angles (radian) and shifts (metre) of each box's group, ``(n_boxes, 6)``, ordered as `MOTIONS`.
     """
-    turn = group_rotation(axes, motion[:, :3])
+    turn = successive_rotations(axes, motion[:, :3])
     arm = boxes.origin_m - boxes.reference_m
 
     def turned(vectors: Array) -> Array:

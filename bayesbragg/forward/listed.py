@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bayesbragg.forward.beam_spread import BeamSpread, blur_covariance
-from bayesbragg.forward.geometry import directions, move_boxes
+from bayesbragg.forward.geometry import move_boxes, pixel_centres, scattering_directions
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.forward.pixels import real_space_vectors
 from bayesbragg.forward.quick_jit import quick_jit
 from bayesbragg.forward.rays import coefficients, pixel_tilts, windows
 from bayesbragg.forward.resolution import covariance_of, one_gaussian
@@ -150,9 +149,10 @@ def _index_reach(
     parameters: Parameters, scene: Scene, options: Options, angle: float, relative: float, beam: BeamSpread | None
 ) -> tuple[Array, Array, Array]:
     """Range of fractional indices of each box, and how far reflections reach, ``(n_lattices, n_boxes, 3)``."""
-    _, u, ends = _rays(parameters, scene)
-    M = real_space_vectors(parameters, scene)
-    h = jnp.einsum("lji,bpj->lbpi", M, u)[..., None] * ends
+    s = scattering_directions(scene.boxes, move_boxes(scene.boxes, parameters.panels), scene.beam.k)
+    ends = scene.channels.ends(parameters.spectrum)
+    M = scene.lattices.real_space(parameters.crystal)
+    h = jnp.einsum("lji,bpj->lbpi", M, s)[..., None] * ends
     low, high = jnp.min(h, axis=(2, 4)), jnp.max(h, axis=(2, 4))
     n_lattices, n_boxes = low.shape[:2]
     lattice, box = (a.reshape(-1) for a in jnp.meshgrid(jnp.arange(n_lattices), jnp.arange(n_boxes), indexing="ij"))
@@ -174,17 +174,6 @@ def _index_reach(
     return low, high, REACH * jnp.sqrt(variance).reshape(low.shape)
 
 
-def _rays(parameters: Parameters, scene: Scene) -> tuple[Any, Array, Array]:
-    """Moved boxes, u - k of every pixel's centre, and the ends of the spectrum in 1/lambda'."""
-    moved = move_boxes(scene.boxes, parameters.panels)
-    point = directions(scene.boxes, moved, jnp.asarray(0.5), jnp.asarray(0.5), jnp.asarray(0.0))
-    u = jnp.stack(point.du, axis=-1).astype(jnp.float64) + (moved.direction - scene.beam.k)[:, None, :]
-    inverse = 1.0 / (parameters.spectrum.offset_A + parameters.spectrum.scale * scene.channels.wavelengths_A)
-    live = scene.channels.strength > 0
-    ends = jnp.stack([jnp.min(jnp.where(live, inverse, jnp.inf)), jnp.max(jnp.where(live, inverse, -jnp.inf))])
-    return moved, u, ends
-
-
 @quick_jit("options")
 def _exponents(
     parameters: Parameters,
@@ -196,15 +185,14 @@ def _exponents(
     beam: BeamSpread | None = None,
 ) -> tuple[Array, Array]:
     """The smallest exponent of each row over its pixels and the spectrum, ``(n_rows,)``; the sharpest window."""
-    moved, _, ends = _rays(parameters, scene)
+    ends = scene.channels.ends(parameters.spectrum)
     blur = _blur(parameters, scene, reflexes, beam)
     shapes = shape_reflexes(parameters, scene, options, reflexes, angle=angle, relative=relative, blur=blur)
-    half, zero = jnp.asarray(0.5), jnp.asarray(0.0)
-    again = moved.at(reflexes.box)
-    point = directions(scene.boxes.at(reflexes.box), again, half, half, zero)
+    moved = move_boxes(scene.boxes, parameters.panels).at(reflexes.box)
+    point = pixel_centres(scene.boxes.at(reflexes.box), moved)
     middle = jnp.mean(ends)
     everything = slice(0, reflexes.box.shape[0])
-    tilts = pixel_tilts(scene, shapes, everything, again, point, middle)
+    tilts = pixel_tilts(scene, shapes, everything, moved, point, middle)
     window = windows(tilts, coefficients(parameters, options, shapes, tilts.first.dtype), middle)
     beyond = window.centre - jnp.clip(window.centre, ends[0] - middle, ends[1] - middle)
     exponent = jnp.min(window.miss + window.sharpness * beyond**2, axis=(0, -1)).astype(jnp.float64)

@@ -66,7 +66,10 @@ class MosaicParameters:
         return replace(self, eta_deg=jnp.zeros(3), eta_def_deg=jnp.zeros(3))
 
     def largest_spread_deg(self) -> Array:
-        """Not less than the standard deviation of the spread about any axis, scalar, degree."""
+        """Largest standard deviation of the spread about any axis, to a factor of sqrt 3, scalar, degree.
+
+        Exact where the cell's axes are at right angles and the off-diagonal part is zero.
+        """
         return jnp.sqrt(jnp.max(jnp.asarray(self.eta_deg)) ** 2 + jnp.sum(jnp.asarray(self.eta_def_deg) ** 2))
 
 

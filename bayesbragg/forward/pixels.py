@@ -22,6 +22,7 @@ from bayesbragg.forward.geometry import (
     captured_fraction,
     directions,
     move_boxes,
+    pixel_centres,
     polarization,
     solid_angle,
 )
@@ -29,11 +30,10 @@ from bayesbragg.forward.mosaic import block_matrix
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.psf import blur
-from bayesbragg.forward.rotations import cell_matrix, misorientation
 from bayesbragg.forward.scene import Scene
 from bayesbragg.forward.small import determinant
 
-__all__ = ["FUDGE", "Look", "block_heights", "fold_pixels", "real_space_vectors"]
+__all__ = ["FUDGE", "Look", "block_heights", "fold_pixels"]
 
 Array = Any
 Look = Callable[[BoxGeometry, MovedBoxes], Directions]
@@ -41,12 +41,6 @@ Look = Callable[[BoxGeometry, MovedBoxes], Directions]
 
 FUDGE = 1.0 / 0.63
 """F_latt = det N exp(-FUDGE |N dh|^2): a Gaussian in place of the interference function (PHYSICS 1.3)."""
-
-
-def real_space_vectors(parameters: Parameters, scene: Scene) -> Array:
-    """M without mosaic rotation, RXYZ U B_real O^T, of every lattice, ``(n_lattices, 3, 3)``, angstrom."""
-    U = misorientation(parameters.crystal.rot_xyz) @ scene.lattices.U
-    return U @ cell_matrix(parameters.crystal.cell) @ scene.lattices.basis.T
 
 
 def block_heights(parameters: Parameters, options: Options) -> tuple[Array, Array]:
@@ -77,8 +71,7 @@ def fold_pixels(
     """
     boxes, dtype = scene.boxes, jnp.dtype(options.precision)
     moved = move_boxes(boxes, parameters.panels)
-    half, zero = jnp.asarray(0.5), jnp.asarray(0.0)
-    centre = directions(boxes, moved, half, half, zero)
+    centre = pixel_centres(boxes, moved)
     n, layers = options.oversample, options.sensor_layers
     grid = itertools.product(range(n), range(n), range(layers), *(range(m) for m in shape))
     steps = np.array(list(grid))

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesbragg.forward.small import PERMUTATION
 
-__all__ = ["axis_rotation", "cell_matrix", "misorientation"]
+__all__ = ["axis_rotation", "cell_matrix", "misorientation", "successive_rotations"]
 
 Array = Any
 
@@ -27,11 +27,19 @@ def axis_rotation(axis: Array, angle: Array) -> Array:
     return c * np.eye(3) + s * across + (1.0 - c) * along
 
 
+def successive_rotations(axes: Array, angles: Array) -> Array:
+    """R1 R2 R3 about the rows of ``axes`` ``(..., 3, 3)`` by ``angles`` ``(..., 3)``, radian: the last one turns first.
+
+    A panel group turns so about its orthogonal, fast and slow axis.
+    """
+    # All three at once: the program is smaller, and compiles sooner, than with one after the other.
+    turns = axis_rotation(axes, angles)
+    return turns[..., 0, :, :] @ turns[..., 1, :, :] @ turns[..., 2, :, :]
+
+
 def misorientation(rot_xyz: Array) -> Array:
     """RXYZ = Rx(a) Ry(b) Rz(c), each turning by minus its angle about +x, +y, +z; ``(..., 3)`` to ``(..., 3, 3)``."""
-    # All three at once: the program is smaller, and compiles sooner, than with one after the other.
-    turns = axis_rotation(jnp.eye(3), -rot_xyz)
-    return turns[..., 0, :, :] @ turns[..., 1, :, :] @ turns[..., 2, :, :]
+    return successive_rotations(jnp.eye(3), -rot_xyz)
 
 
 def cell_matrix(cell: Array) -> Array:

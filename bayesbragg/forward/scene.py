@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from bayesbragg.forward.diffuse import DiffuseModel
 from bayesbragg.forward.factors import FactorWindows, HeavyAtoms
-from bayesbragg.forward.geometry import BoxGeometry, directions, move_boxes
+from bayesbragg.forward.geometry import BoxGeometry, move_boxes, scattering_directions
 from bayesbragg.forward.mosaic import MosaicSamples, sample_axes
 from bayesbragg.forward.options import Options
-from bayesbragg.forward.parameters import Parameters
+from bayesbragg.forward.parameters import CrystalParameters, Parameters, SpectrumParameters
 from bayesbragg.forward.psf import PointSpread
 from bayesbragg.forward.quick_jit import quick_jit
 from bayesbragg.forward.rotations import cell_matrix, misorientation
@@ -32,6 +32,9 @@ Array = Any
 
 R_E_SQUARED_M2 = 7.94079248018965e-30
 """Square of the classical electron radius, m^2, as the classic program has it."""
+
+SPREAD_SDS = 4.0
+"""Standard deviations of the mosaic spread that a window of structure factors reaches."""
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +55,15 @@ class Channels:
     wavelengths_A: Array
     strength: Array
 
+    def inverse(self, correction: SpectrumParameters) -> Array:
+        """1/lambda' of every channel, ``(n_channels,)``, 1/angstrom."""
+        return 1.0 / (correction.offset_A + correction.scale * self.wavelengths_A)
+
+    def ends(self, correction: SpectrumParameters) -> Array:
+        """Least and largest 1/lambda' of the channels that hold photons, ``(2,)``, 1/angstrom."""
+        inverse, live = self.inverse(correction), self.strength > 0
+        return jnp.stack([jnp.min(jnp.where(live, inverse, jnp.inf)), jnp.max(jnp.where(live, inverse, -jnp.inf))])
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -60,6 +72,11 @@ class Lattices:
 
     U: Array
     basis: Array
+
+    def real_space(self, crystal: CrystalParameters) -> Array:
+        """M without mosaic rotation, RXYZ U B_real O^T, of every lattice, ``(n_lattices, 3, 3)``, angstrom."""
+        U = misorientation(crystal.rot_xyz) @ self.U
+        return U @ cell_matrix(crystal.cell) @ self.basis.T
 
 
 @jax.tree_util.register_dataclass
@@ -141,35 +158,34 @@ def build_scene(
         margin: extra reflections on each side of a window.
     """
     boxes = _box_geometry(detector, shot, groups, options)
-    n_channels = spectrum.n_channels
-    strength = R_E_SQUARED_M2 * spectrum.photons / (n_channels * (beam_size_mm * 1e-3) ** 2)
+    strength = R_E_SQUARED_M2 * spectrum.photons / (spectrum.n_channels * (beam_size_mm * 1e-3) ** 2)
+    channels = Channels(spectrum.wavelengths_A, strength)
+    lattices = Lattices(np.stack([c.U for c in crystals]), crystals[0].to_primitive)
+    low, high = _index_range(start, boxes, beam.direction, channels, lattices)
     if mosaic is None:
         axes, cdf = sample_axes(n_mosaic, mosaic_seed) if options.spread != "none" else (np.zeros((1, 3)), np.zeros(1))
         cell_vectors = crystals[0].real_space_A
         mosaic = MosaicSamples(axes, cdf, cell_vectors / np.linalg.norm(cell_vectors, axis=1, keepdims=True))
-    partial = Scene(
+    return Scene(
         boxes=boxes,
         beam=BeamArrays(
             beam.direction,
             beam.polarization_normal,
             np.asarray(beam.kahn_factor if kahn_factor is None else kahn_factor),
         ),
-        channels=Channels(spectrum.wavelengths_A, strength),
-        lattices=Lattices(np.stack([c.U for c in crystals]), crystals[0].to_primitive),
-        factors=_no_windows(),
+        channels=channels,
+        lattices=lattices,
+        factors=_windows(factors, np.asarray(low), np.asarray(high), margin, options, heavy_atoms),
         mosaic=mosaic,
         sensor=Sensor(np.asarray(thickstep_mm * 1e-3), np.asarray(attenuation_length_mm * 1e-3)),
         diffuse=diffuse if diffuse is not None else DiffuseModel(np.eye(3)[None]),
         point_spread=_point_spread(shot, kernel if options.point_spread else None),
     )
-    low, high = _range_of(start, partial)
-    windows = _windows(factors, low, high, margin, options, heavy_atoms)
-    return Scene(**{**{f: getattr(partial, f) for f in partial.__dataclass_fields__}, "factors": windows})
 
 
 def window_holds(parameters: Parameters, scene: Scene) -> bool:
     """Whether every pixel's nearest reflection lies inside its box's window at these parameters."""
-    low, high = _range_of(parameters, scene)
+    low, high = _index_range(parameters, scene.boxes, scene.beam.k, scene.channels, scene.lattices)
     first = np.asarray(scene.factors.low)
     last = first + np.asarray(scene.factors.extent) - 1
     return bool(np.all(np.ceil(low - 0.5) >= first) and np.all(np.ceil(high - 0.5) <= last))
@@ -202,34 +218,23 @@ def _point_spread(shot: Shot, kernel: npt.NDArray[np.float64] | None) -> PointSp
     return PointSpread(kernel, valid, shot.background)
 
 
-def _no_windows() -> FactorWindows:
-    empty = np.zeros(0)
-    atoms = HeavyAtoms(np.zeros((0, 5)), empty, empty)
-    return FactorWindows(np.zeros((0, 0, 3), int), np.zeros(3, int), empty, empty, empty, atoms)
-
-
-def _range_of(parameters: Parameters, scene: Scene) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    low, high = _index_range(parameters, scene.boxes, scene.beam.k, scene.channels, scene.lattices)
-    return np.asarray(low), np.asarray(high)
-
-
 @quick_jit()
 def _index_range(
     parameters: Parameters, boxes: BoxGeometry, k: Array, channels: Channels, lattices: Lattices
 ) -> tuple[Array, Array]:
-    """Smallest and largest fractional index of each box and lattice, each ``(n_lattices, n_boxes, 3)``."""
-    moved = move_boxes(boxes, parameters.panels)
-    point = directions(boxes, moved, jnp.asarray(0.5), jnp.asarray(0.5), jnp.asarray(0.0))
-    u = jnp.stack(point.du, axis=-1).astype(jnp.float64) + moved.direction[:, None, :]
-    wavelengths = parameters.spectrum.offset_A + parameters.spectrum.scale * channels.wavelengths_A
-    live = channels.strength > 0
-    inverse = 1.0 / wavelengths
-    ends = jnp.stack([jnp.min(jnp.where(live, inverse, jnp.inf)), jnp.max(jnp.where(live, inverse, -jnp.inf))])
-    M = misorientation(parameters.crystal.rot_xyz) @ lattices.U @ cell_matrix(parameters.crystal.cell)
-    h = jnp.einsum("lji,bpj->lbpi", M @ lattices.basis.T, u - k)
-    h = h[..., None] * ends
-    spread = 4.0 * jnp.radians(parameters.mosaic.largest_spread_deg()) * jnp.max(jnp.abs(h), axis=(2, 3, 4))[..., None]
-    return jnp.min(h, axis=(2, 4)) - spread, jnp.max(h, axis=(2, 4)) + spread
+    """Smallest and largest fractional index of each box and lattice, each ``(n_lattices, n_boxes, 3)``.
+
+    A mosaic rotation w adds w . (q x a) to the index along a: nothing where q lies along a, most where it lies across.
+    """
+    s = scattering_directions(boxes, move_boxes(boxes, parameters.panels), k)
+    ends = channels.ends(parameters.spectrum)
+    M = lattices.real_space(parameters.crystal)
+    slope = jnp.einsum("lji,bpj->lbpi", M, s)
+    h = slope[..., None] * ends
+    product = jnp.sum(s * s, axis=-1)[None, :, :, None] * jnp.sum(M * M, axis=1)[:, None, None, :]
+    lever = jnp.sqrt(jnp.max(jnp.maximum(product - slope * slope, 0.0), axis=2)) * ends[1]
+    reach = SPREAD_SDS * jnp.radians(parameters.mosaic.largest_spread_deg()) * lever
+    return jnp.min(h, axis=(2, 4)) - reach, jnp.max(h, axis=(2, 4)) + reach
 
 
 def _windows(

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from bayesbragg.forward.mosaic import angular_covariance
 from bayesbragg.forward.options import Options
 from bayesbragg.forward.parameters import Parameters
-from bayesbragg.forward.pixels import FUDGE, block_heights, real_space_vectors
+from bayesbragg.forward.pixels import FUDGE, block_heights
 from bayesbragg.forward.scene import Scene
 from bayesbragg.forward.small import cross, determinant
 
@@ -165,7 +165,7 @@ def shape_reflexes(
             (relative), for a search with a margin.
     """
     blocks, _ = block_heights(parameters, options)
-    reciprocal = jnp.linalg.inv(real_space_vectors(parameters, scene)).swapaxes(-1, -2)
+    reciprocal = jnp.linalg.inv(scene.lattices.real_space(parameters.crystal)).swapaxes(-1, -2)
     root = reciprocal @ jnp.linalg.inv(blocks) / jnp.sqrt(4.0 * FUDGE)
     q0 = jnp.einsum("rij,rj->ri", reciprocal[reflexes.lattice], reflexes.hkl)
     # The direct beam, (0, 0, 0), has neither amplitude nor direction; any near it stands in.

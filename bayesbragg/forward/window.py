@@ -115,7 +115,7 @@ def merge_channels(
     live = strength > 0
     # A spectrum that was written with few digits names a wavelength several times.
     k, place = np.unique(1.0 / wavelengths_A[live], return_inverse=True)
-    w = np.bincount(place, strength[live])
+    w: FloatArray = np.bincount(place, strength[live]).astype(np.float64)
     if not len(k):
         return wavelengths_A[:1], strength[:1]
     span = k[-1] - k[0]

@@ -14,8 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesbragg.forward.group_motion import group_rotation
-from bayesbragg.forward.rotations import cell_matrix, misorientation
+from bayesbragg.forward.rotations import cell_matrix, misorientation, successive_rotations
 from bayesbragg.priors.cell import CellConstraint
 
 __all__ = ["SpotData", "linearize_spots", "residuals_of_spots"]
@@ -60,7 +59,7 @@ def _one(x: Array, motion: Array, extras: Array, spot: Any, U: Array, k: Array, 
     reach = jnp.sqrt(square - on_sphere**2)
     psi = jnp.arctan2(along, size) - jnp.arctan2(on_sphere, reach)
     ray = beam / wavelength + on_sphere * beam + reach * across / size
-    turn = group_rotation(axes, motion[:3])
+    turn = successive_rotations(axes, motion[:3])
     corner = reference + turn @ (origin - reference) + 1e3 * motion[3:] + jnp.array([0.0, 0.0, 1e3]) * extras[0]
     f, s = turn @ fast, turn @ slow
     normal = jnp.cross(f, s)

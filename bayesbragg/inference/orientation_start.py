@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesbragg.forward.closed import ClosedScene
-from bayesbragg.forward.geometry import directions, move_boxes
-from bayesbragg.forward.pixels import real_space_vectors
+from bayesbragg.forward.geometry import move_boxes, pixel_centres
 from bayesbragg.forward.scene import Scene
 
 __all__ = ["turned"]
@@ -60,18 +59,17 @@ def turned(values: Array, problem: Any) -> Array:
     total = jnp.sum(photons, axis=1)
 
     moved = move_boxes(scene.boxes, start.panels)
-    half, zero = jnp.asarray(0.5), jnp.asarray(0.0)
-    du = jnp.stack(directions(scene.boxes, moved, half, half, zero).du, axis=-1).astype(jnp.float64)
+    du = jnp.stack(pixel_centres(scene.boxes, moved).du, axis=-1).astype(jnp.float64)
     share = photons / jnp.where(total > 0, total, 1.0)[:, None]
     u = moved.direction + jnp.einsum("bp,bpi->bi", share, du)
     strength = scene.channels.strength / jnp.sum(scene.channels.strength)
-    inverse = 1.0 / (start.spectrum.offset_A + start.spectrum.scale * scene.channels.wavelengths_A)
+    inverse = scene.channels.inverse(start.spectrum)
     middle = jnp.sum(strength * inverse)
     band = jnp.sqrt(jnp.sum(strength * (inverse - middle) ** 2)) / middle
     q = middle * (u - scene.beam.k)
 
     pixel = jnp.sqrt(moved.area_m2) / jnp.linalg.norm(moved.position_m, axis=-1)
-    edge = jnp.linalg.det(real_space_vectors(start, scene)[0]) ** (1.0 / 3.0)
+    edge = jnp.linalg.det(scene.lattices.real_space(start.crystal)[0]) ** (1.0 / 3.0)
     eye = jnp.eye(3)
     covariance = (
         ((PIXELS * middle * pixel) ** 2)[:, None, None] * eye
@@ -85,7 +83,7 @@ def turned(values: Array, problem: Any) -> Array:
 
     def residuals(step: Array) -> Array:
         parameters = layout.place(values.at[which].add(step), problem.base)
-        to_q = jnp.linalg.inv(jnp.swapaxes(real_space_vectors(parameters, scene), -1, -2))
+        to_q = jnp.linalg.inv(jnp.swapaxes(scene.lattices.real_space(parameters.crystal), -1, -2))
         expected = jnp.einsum("bij,bj->bi", to_q[guide.lattice], hkl)
         return jnp.einsum("bij,bj->bi", whiten, q - expected)
 

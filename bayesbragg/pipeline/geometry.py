@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bayesbragg.forward.group_motion import group_rotation
+from bayesbragg.forward.rotations import successive_rotations
 from bayesbragg.model import Detector
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.panel_groups import PanelGrouping
@@ -37,7 +37,7 @@ def moved_detector(detector: Detector, grouping: PanelGrouping, shared: npt.Arra
     """
     shared = np.asarray(shared, dtype=np.float64)
     motion = shared[: 6 * grouping.n_groups].reshape(-1, 6)[grouping.group]
-    turn = np.asarray(group_rotation(grouping.axes, motion[:, :3]))
+    turn = np.asarray(successive_rotations(grouping.axes, motion[:, :3]))
     reference = grouping.reference_mm[grouping.group]
     shift = 1e3 * motion[:, 3:]
     if len(shared) > 6 * grouping.n_groups:

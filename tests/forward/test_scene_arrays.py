@@ -27,9 +27,9 @@ from forward.uneven_shot import (
     uneven_scene,
 )
 
-from bayesbragg.forward import Options, Parameters, build_scene, window_holds
+from bayesbragg.forward import Options, Parameters, build_scene, expected_photons, window_holds
 from bayesbragg.forward.mosaic import sample_axes
-from bayesbragg.model import Crystal
+from bayesbragg.model import Beam, Crystal, Detector, Shot, Spectrum, StructureFactors
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,9 +45,16 @@ def index_range(p: Parameters) -> tuple[FloatArray, FloatArray]:
 
 
 def with_spread(p: Parameters) -> tuple[FloatArray, FloatArray]:
+    """The range with four standard deviations of what a mosaic rotation w adds to an index, w . (q x a)."""
     low, high = index_range(p)
     largest = np.sqrt(np.max(p.mosaic.eta_deg) ** 2 + np.sum(np.asarray(p.mosaic.eta_def_deg) ** 2))
-    reach = 4.0 * np.radians(largest) * np.maximum(np.abs(low), np.abs(high)).max(axis=-1, keepdims=True)
+    point = positions(p, 0.5, 0.5, 0.0)
+    rays = point / np.linalg.norm(point, axis=-1, keepdims=True) - BEAM.direction
+    lit = SPECTRUM.wavelengths_A[SPECTRUM.photons > 0]
+    q = rays / np.min(float(p.spectrum.offset_A) + float(p.spectrum.scale) * lit)
+    vectors = np.stack([lattice_vectors(p, lattice).T for lattice in range(2)])
+    arms = np.linalg.norm(np.cross(q[None, :, :, None], vectors[:, None, None]), axis=-1)
+    reach = 4.0 * np.radians(largest) * arms.max(axis=2)
     return low - reach, high + reach
 
 
@@ -182,6 +189,34 @@ def test_windows(words: dict[str, Any], changes: dict[str, Any], margin: int, le
         np.testing.assert_array_equal(found.inside[..., n:], 0.0)
     else:
         assert found.inside.shape == (0,)
+
+
+def test_a_mosaic_spread_reaches_far_along_a_long_axis() -> None:
+    """At (20, 0, 0) a turn by half a degree moves the index along b = 250 angstrom by one, though k is zero."""
+    crystal = Crystal.from_cell([40.0, 250.0, 40.0, 90.0, 90.0, 90.0], np.eye(3))
+    theta = np.arcsin(0.5 * 1.3 * 20 / 40.0)  # a* lies along x: the beam that reflects from there
+    beam = Beam(np.array([-np.sin(theta), 0.0, np.cos(theta)]), 1.3, np.array([0.0, 1.0, 0.0]))
+    out = np.array([np.sin(theta), 0.0, np.cos(theta)])
+    fast, slow = np.array([np.cos(theta), 0.0, -np.sin(theta)]), np.array([0.0, 1.0, 0.0])
+    detector = Detector(
+        (100.0 * out - 0.35 * (fast + slow))[None], fast[None], slow[None], np.full((1, 2), 0.1), np.full((1, 2), 7),
+        np.array([[0.0, 1e9]]), np.zeros(1), np.zeros(1), np.ones(1), ("0",),
+    )  # fmt: skip
+    zero = np.zeros((1, 49))
+    shot = Shot(np.zeros(1, int), np.array([[0, 7, 0, 7]]), (7, 7), zero, zero, zero < 1, np.ones(()),
+                np.array([[20, 0, 0]]), np.zeros(1, int), np.zeros(1, int), np.zeros((1, 3)))  # fmt: skip
+    hkl = np.stack(np.meshgrid(np.arange(10, 31), np.arange(-20, 21), np.arange(-8, 9), indexing="ij"), -1)
+    F = np.random.default_rng(0).exponential(100.0, hkl.shape[:3]).reshape(-1)
+    factors = StructureFactors(hkl.reshape(-1, 3), F)
+    p = Parameters.start([40.0, 250.0, 40.0, *[np.pi / 2] * 3], n_abc=[30.0, 10.0, 30.0], eta_deg=0.5)
+    for options in (Options(spread="isotropic"), Options(spread="gaussian_isotropic")):
+        spectrum = Spectrum.monochromatic(1.3)
+        narrow, wide = (
+            build_scene(detector, beam, spectrum, [crystal], shot, factors, p, options, n_mosaic=2000, margin=margin)
+            for margin in (1, 6)
+        )
+        photons, expected = (np.asarray(expected_photons(p, scene, options)) for scene in (narrow, wide))
+        np.testing.assert_allclose(photons, expected, atol=1e-9 * expected.max())
 
 
 def test_a_window_holds_until_a_pixel_leaves_it() -> None:
