@@ -89,7 +89,7 @@ def set_up_logging(folder: Path | None = None, *, quiet: bool = False, verbose: 
     if folder is None:
         return None
     path = folder / "bayesbragg.log"
-    with _told_of(folder):
+    with _told_of(folder, "change its permissions, or name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(path, encoding="utf-8")
     file.setLevel(logging.DEBUG)
@@ -101,19 +101,19 @@ def set_up_logging(folder: Path | None = None, *, quiet: bool = False, verbose: 
 
 def set_up_folder(parameters: ResolvedParameters, folder: Path, *, quiet: bool, verbose: bool) -> Path | None:
     """Make the output folder of a run, with its log unless ``logging.disable`` is set; the rest as `set_up_logging`."""
-    with _told_of(folder):
+    with _told_of(folder, "set outdir to another folder"):
         folder.mkdir(parents=True, exist_ok=True)
     return set_up_logging(None if parameters.logging.disable else folder, quiet=quiet, verbose=verbose)
 
 
 @contextmanager
-def _told_of(folder: Path) -> Iterator[None]:
+def _told_of(folder: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         from bayesbragg.model.errors import InputError  # only now: --help must not import numpy
 
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}); name another output folder") from None
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}); {remedy}") from None
 
 
 class Progress(Protocol):

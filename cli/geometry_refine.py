@@ -126,6 +126,9 @@ def _mpi() -> Communicator | None:
     try:
         from mpi4py import MPI
     except ImportError:
+        if any(int(os.environ.get(name, 1)) > 1 for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")):
+            log.warning("started as several processes, but mpi4py is not installed: each fits all shots by itself; "
+                        "pip install bayesbragg[mpi]")  # fmt: skip
         return None
     from bayesbragg.inference.communicator import MpiRanks
 

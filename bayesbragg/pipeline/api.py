@@ -9,13 +9,13 @@ from pathlib import Path
 
 from bayesbragg.forward import Parameters
 from bayesbragg.model import StructureFactors
-from bayesbragg.pipeline.load import load_factors, load_stills
+from bayesbragg.pipeline.load import load_stills, structure_factors
 from bayesbragg.pipeline.refine import Refined, refine_still
 from bayesbragg.pipeline.settings import RefineSettings
 from bayesbragg.pipeline.shot_files import ShotFiles
 from bayesbragg.pipeline.still import Still
 
-__all__ = ["demo_folder", "load", "refine", "structure_factors"]
+__all__ = ["demo_folder", "demo_shots", "load", "refine", "structure_factors"]
 
 
 def load(
@@ -37,13 +37,6 @@ def load(
     pair = ShotFiles(Path(experiments), Path(reflections))
     reference = None if reference_geometry is None else Path(reference_geometry)
     return list(load_stills(pair, settings or RefineSettings(), reference_geometry=reference))
-
-
-def structure_factors(still: Still, settings: RefineSettings) -> StructureFactors:
-    """The structure factors that the settings name, for the crystal of a still."""
-    experiment = still.experiments[0]
-    symbol = still.crystals[0].hall_symbol.strip() if still.crystals else "P 1"
-    return load_factors(settings.factors, symbol, experiment.beam.wavelength_A)
 
 
 def refine(

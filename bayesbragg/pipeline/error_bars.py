@@ -69,7 +69,7 @@ def error_columns(refined: Refined, settings: RefineSettings, folder: Path) -> l
     try:
         target = target_of_fit(refined.prepared.density, refined.fit)
         posterior = sample(target, how, settings.seed)
-    except InputError as error:
+    except (InputError, np.linalg.LinAlgError) as error:
         log.warning("%s: no posterior: %s", tag, error)
         return [_columns(unknown, constraint, i, how.inference, f"FAILED: {error}") for i in lattices]
     log.info("%s: %s", tag, posterior.summary())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from bayesbragg.pipeline.geometry_job import ShotRow
 from bayesbragg.pipeline.shot_files import ShotFiles, stem, unique_tags
 
 __all__ = ["table_rows"]
+
+log = logging.getLogger(__name__)
 
 IDX = "idx-"
 """The classic program puts it before its file names."""
@@ -44,10 +47,27 @@ def table_rows(parameters: ResolvedParameters) -> list[ShotRow]:
     for number, record in enumerate(records):
         key = str(record.get("opt_exp_name") or record.get("exp_name"))
         grouped.setdefault(key, []).append({str(k): v for k, v in record.items()} | {"_row": number})
-    rows = [_row(lattices, source, geometry.refls_key) for lattices in grouped.values()]
+    rows = [_row(lattices, source, geometry.refls_key) for lattices in _refined(grouped, source)]
     # Several runs in one table may have shots of one name, whose files would overwrite each other.
     tags = [files.tag for files in unique_tags(ShotFiles(r.experiments, r.reflections, tag=r.tag) for r in rows)]
     return [replace(row, tag=tag) for row, tag in zip(rows, tags, strict=True)]
+
+
+def _refined(grouped: dict[str, list[dict[str, Any]]], source: Path) -> list[list[dict[str, Any]]]:
+    """The shots without those that hold a crystal and no fit, as a run over stills leaves them where a fit failed."""
+    found = []
+    for name, lattices in grouped.items():
+        if any(_missing(row.get(column)) for row in lattices for column in ("ncells", "spot_scales")):
+            log.warning("%s: row %d: %s was not refined, and is left out", source, lattices[0]["_row"], name)
+        else:
+            found.append(lattices)
+    # None at all is another table, of which the first row says what is wrong.
+    return found or list(grouped.values())
+
+
+def _missing(value: Any) -> bool:
+    """Whether a table has no value there."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRow:
@@ -87,8 +107,7 @@ def _row(lattices: list[dict[str, Any]], source: Path, refls_key: str) -> ShotRo
 def _optional(row: dict[str, Any], name: str, default: Any) -> Any:
     """Numbers of a column that old tables lack; in tables that were joined it is there, and empty in their rows."""
     value = row.get(name)
-    missing = value is None or (isinstance(value, float) and math.isnan(value))
-    return np.array(default if missing else value, dtype=float).tolist()
+    return np.array(default if _missing(value) else value, dtype=float).tolist()
 
 
 def _find(name: str, source: Path, where: str) -> Path:

@@ -31,7 +31,8 @@ from bayesbragg.pipeline.geometry_shots import ShotResult, shot_result
 from bayesbragg.pipeline.geometry_start import ShotSpots, median_offset, own_start, spots_of, start_from_spots
 from bayesbragg.pipeline.geometry_state import StateKeeper
 from bayesbragg.pipeline.geometry_term import GeometryShot, ShotTerm, geometry_shot
-from bayesbragg.pipeline.load import ShotFiles, load_factors, load_stills
+from bayesbragg.pipeline.load import load_stills, structure_factors
+from bayesbragg.pipeline.shot_files import ShotFiles
 from bayesbragg.priors.panels import SharedPrior, shared_prior
 
 __all__ = ["GeometryResult", "fit_record", "refine_geometry"]
@@ -170,12 +171,9 @@ def _load(job: GeometryJob, row: ShotRow, grouping: PanelGrouping, detector: Det
     if not still.crystals:
         raise InputError(f"{row.tag}: no crystal model in {row.experiments}; refine the shot first")
     crystal = still.crystals[0]
-    factors = load_factors(
-        settings.factors, crystal.hall_symbol.strip() or "P 1", still.experiments[0].beam.wavelength_A
-    )
     cell = np.concatenate([crystal.cell[:3], np.radians(crystal.cell[3:])])
     start = Parameters.start(cell, n_lattices=len(still.crystals), **row.start)
-    return geometry_shot(still, factors, settings, grouping, start=start)
+    return geometry_shot(still, structure_factors(still, settings), settings, grouping, start=start)
 
 
 def _raise_together(comm: Communicator, message: str) -> None:

@@ -30,13 +30,13 @@ from bayesbragg.pipeline.spectrum_choice import spectrum_of
 from bayesbragg.pipeline.still import Still
 
 __all__ = [
-    "ShotFiles",
     "StillSource",
     "assemble_still",
     "check_inputs",
     "find_stills",
     "load_factors",
     "load_stills",
+    "structure_factors",
 ]
 
 log = logging.getLogger(__name__)
@@ -203,20 +203,22 @@ def _dark(image: Image, files: ShotFiles, counts: CountSettings) -> tuple[npt.ND
 def _mask(image: Image, detector: Detector, counts: CountSettings) -> tuple[npt.NDArray[np.bool_], ...] | None:
     masks = [] if image.mask is None else [image.mask]
     if counts.mask is not None:
-        masks.append(_read_mask(counts.mask, detector))
+        masks.append(tuple(read_mask(counts.mask, detector)))
     if counts.hot_pixels is not None:
-        masks.append(tuple(~panel for panel in _read_mask(counts.hot_pixels, detector)))
+        masks.append(tuple(~panel for panel in read_mask(counts.hot_pixels, detector)))
     if not masks:
         return None
     return tuple(np.logical_and.reduce(panels) for panels in zip(*masks, strict=True))
 
 
-def _read_mask(path: Path, detector: Detector) -> tuple[npt.NDArray[np.bool_], ...]:
-    return tuple(read_mask(path, detector))
+def structure_factors(still: Still, settings: RefineSettings) -> StructureFactors:
+    """The structure factors that the settings name, for the crystal of a still; errors as for `load_factors`."""
+    symbol = still.crystals[0].hall_symbol.strip() if still.crystals else ""
+    return load_factors(settings.factors, symbol or "P 1", still.experiments[0].beam.wavelength_A)
 
 
 def load_factors(settings: FactorSettings, group: str, wavelength_A: float) -> StructureFactors:
-    """Structure factors by the settings, for crystals of a space group (Hermann-Mauguin symbol).
+    """Structure factors by the settings, for crystals of a space group (Hall or Hermann-Mauguin symbol).
 
     Raises:
         InputError: no source, or one that cannot be read or does not fit.

@@ -27,7 +27,6 @@ class Outcome:
         reason: one line.
         rows: its rows of the table; none if it failed.
         seconds: wall time with reading and writing.
-        bad_input: the reason is the input, not the program.
     """
 
     tag: str
@@ -35,7 +34,6 @@ class Outcome:
     reason: str
     rows: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
-    bad_input: bool = False
 
     @property
     def done(self) -> bool:
@@ -45,6 +43,11 @@ class Outcome:
     @property
     def failed(self) -> bool:
         return self.status in (BAD_INPUT, ERROR)
+
+    @property
+    def bad_input(self) -> bool:
+        """Whether the reason is the input, not the program."""
+        return self.status == BAD_INPUT
 
 
 def failure(tag: str, files: ShotFiles, error: Exception, clock: float) -> Outcome:
@@ -58,7 +61,7 @@ def failure(tag: str, files: ShotFiles, error: Exception, clock: float) -> Outco
     if "/" not in reason.split(": ", 1)[0] and not _names(reason, files):
         reason = f"{files.experiments}: {reason.removeprefix(f'{tag}: ')}"
     seconds = time.perf_counter() - clock
-    return Outcome(tag, BAD_INPUT if bad else ERROR, reason, seconds=seconds, bad_input=bad)
+    return Outcome(tag, BAD_INPUT if bad else ERROR, reason, seconds=seconds)
 
 
 def _names(reason: str, files: ShotFiles) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import Fit, FitStatus
-from bayesbragg.pipeline.load import load_factors
+from bayesbragg.pipeline.load import structure_factors
 from bayesbragg.pipeline.refine import Prepared, around, fit_prepared, prepare
 from bayesbragg.pipeline.results import parameters_from_row
 from bayesbragg.pipeline.settings import RefineSettings
@@ -32,13 +32,10 @@ def fit_again(
     Raises:
         InputError: input that cannot be used, or a fit that failed.
     """
-    crystal = still.crystals[0] if still.crystals else None
-    if crystal is None:
+    if not still.crystals:
         raise InputError(f"{where}: no crystal model; index and refine the shot first")
-    wavelength = still.experiments[0].beam.wavelength_A
-    factors = load_factors(settings.factors, crystal.hall_symbol.strip() or "P 1", wavelength)
     found = parameters_from_row(rows, where, still.crystals[: settings.max_lattices], settings.start)
-    prepared = prepare(still, factors, settings)
+    prepared = prepare(still, structure_factors(still, settings), settings)
     values = np.asarray(prepared.layout.values_of(found))
     prepared = around(prepared, values)
     options = replace(settings.fit, start_scale=False, start_blocks=False)

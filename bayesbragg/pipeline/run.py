@@ -19,14 +19,14 @@ from bayesbragg.inference.map import fit_many
 from bayesbragg.model.fit import Fit
 from bayesbragg.pipeline.device import choose_device, forget_programs, remember_programs
 from bayesbragg.pipeline.error_bars import error_columns
-from bayesbragg.pipeline.load import StillSource, find_stills, load_factors
+from bayesbragg.pipeline.load import StillSource, find_stills, structure_factors
 from bayesbragg.pipeline.outcomes import ERROR, EXISTING, Outcome, failure
-from bayesbragg.pipeline.overlap import ahead
 from bayesbragg.pipeline.refine import Prepared, Refined, fit_options, prepare, refine_prepared
 from bayesbragg.pipeline.results import parameters_from_row
 from bayesbragg.pipeline.settings import RefineSettings
 from bayesbragg.pipeline.shot_files import ShotFiles
 from bayesbragg.pipeline.still import Still
+from bayesbragg.pipeline.work_ahead import ahead
 from bayesbragg.pipeline.workers import share_out
 from bayesbragg.pipeline.write import forget, is_written, write_refined
 
@@ -134,10 +134,7 @@ def _make_ready(job: Job, entry: tuple[ShotFiles, StillSource | Outcome]) -> _Re
     clock = time.perf_counter()
     try:
         still = source.read()
-        crystal = still.crystals[0]
-        factors = load_factors(
-            job.settings.factors, crystal.hall_symbol.strip() or "P 1", still.experiments[0].beam.wavelength_A
-        )
+        factors = structure_factors(still, job.settings)
         start = _start(job, source, still)
         prepared = prepare(still, factors, job.settings, start=start)
         return _Ready(prepared, start is not None, time.perf_counter() - clock)

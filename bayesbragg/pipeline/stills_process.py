@@ -18,7 +18,7 @@ from bayesbragg.model import Experiment, Reflections
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import FitStatus
 from bayesbragg.pipeline.integrate_still import IntegratedStill, integrate_still
-from bayesbragg.pipeline.load import assemble_still, load_factors
+from bayesbragg.pipeline.load import assemble_still, structure_factors
 from bayesbragg.pipeline.refine import Refined, refine_still
 from bayesbragg.pipeline.results import refined_experiments, refined_reflections
 from bayesbragg.pipeline.shot_files import ShotFiles
@@ -230,9 +230,8 @@ def _onwards(found: ProcessedStill, still: Still, settings: StillsSettings, name
     """Pixel refinement, prediction and integration of an indexed still."""
     own = settings.refine
     factors = None
-    crystal, wavelength = still.crystals[0], still.experiments[0].beam.wavelength_A
     if settings.do_refine or settings.predictions.with_factors:
-        factors = load_factors(own.factors, crystal.hall_symbol.strip() or "P 1", wavelength)
+        factors = structure_factors(still, own)
     if settings.do_refine and factors is not None:
         try:
             refined = refine_still(still, factors, own)

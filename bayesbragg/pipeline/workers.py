@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 from bayesbragg.inference.cores import available_cores
+from bayesbragg.model.errors import InputError
 
 __all__ = ["share_out"]
 
@@ -24,7 +25,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 LOGGER = "bayesbragg"
-RESULT, LOG, READY = "result", "log", "ready"
+RESULT, LOG, READY, FAILED = "result", "log", "ready", "failed"
 
 
 def share_out(
@@ -42,7 +43,7 @@ def share_out(
             function.
         argument: picklable.
         n_workers: processes.
-        lost: what a task counts as whose worker died; the text says how.
+        lost: what a task counts as whose worker died or raised an error; the text says how.
     """
     waiting = list(reversed(tasks))
     workers: list[_Worker[Task]] = []
@@ -78,6 +79,8 @@ def share_out(
                     yield content
                 elif kind == LOG:
                     logging.getLogger(content.name).handle(content)
+                elif kind == FAILED:
+                    yield from (lost(task, content) for task in worker.task)
                 else:
                     worker.task = [waiting.pop()] if waiting else []
                     if not worker.task:
@@ -166,5 +169,10 @@ def _serve(pipe: Connection, prepare: Callable[[Any], Callable[[Any], Iterable[A
         if not tasks:
             return
         for task in tasks:
-            for result in work(task):
-                parent.tell(RESULT, result)
+            try:
+                for result in work(task):
+                    parent.tell(RESULT, result)
+            except Exception as error:
+                logger.debug("a task failed", exc_info=error)
+                text = " ".join(str(error).split())
+                parent.tell(FAILED, text if isinstance(error, InputError) else f"{type(error).__name__}: {text}")

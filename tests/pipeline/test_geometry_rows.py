@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe
 from pathlib import Path
@@ -15,6 +16,7 @@ from small_run import make_shot, write_factors
 from bayesbragg.inference.communicator import LocalProcesses
 from bayesbragg.io.phil import load_phil
 from bayesbragg.io.tables import write_table
+from bayesbragg.model.errors import InputError
 from bayesbragg.model.panel_groups import group_panels, shorthand_groups
 from bayesbragg.pipeline.geometry_job import ShotRow
 from bayesbragg.pipeline.geometry_rows import table_rows
@@ -102,3 +104,18 @@ def test_a_reference_reaches_the_shots(tmp_path: Path, name: str) -> None:
     given = {"opt_beam": job.reference_beam, "reference_geometry": job.reference_geometry}
     assert given.pop(name) == tmp_path / "other.expt"
     assert set(given.values()) == {None}
+
+
+def test_a_shot_whose_fit_failed_stops_no_joint_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """`stills-process` leaves a row with the crystal alone where the pixel refinement failed."""
+    monkeypatch.setattr(logging.getLogger("bayesbragg"), "propagate", True)
+    lost = row(tmp_path, "lost")
+    del lost["ncells"], lost["spot_scales"]
+    write_table(pd.DataFrame([lost, row(tmp_path, "a")]), tmp_path / "table.pkl")
+    assert [(r.tag, r.places) for r in rows_of(tmp_path / "table.pkl")] == [("a", (1,))]
+    assert "row 0" in caplog.text
+    assert "left out" in caplog.text
+    write_table(pd.DataFrame([lost]), tmp_path / "table.pkl")
+    with pytest.raises(InputError, match="row 0: no column 'ncells'"):
+        rows_of(tmp_path / "table.pkl")

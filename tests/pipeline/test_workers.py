@@ -6,9 +6,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from bayesbragg.model.errors import InputError
 from bayesbragg.pipeline.workers import share_out
 
 Answer = tuple[int, str]
@@ -75,3 +77,20 @@ def prepare_chatty(_: None) -> Callable[[int], Iterator[bytes]]:
 def test_what_threads_log_does_not_mix_with_results() -> None:
     found = list(share_out([65, 66], prepare_chatty, None, 2, lambda task, how: how.encode()))
     assert sorted(found) == [b"A" * 200_000] * 5 + [b"B" * 200_000] * 5
+
+
+def prepare_faulty(_: None) -> Callable[[int], Iterator[Any]]:
+    def work(task: int) -> Iterator[Any]:
+        if task == 0:
+            raise InputError("out: no space left; name another folder")
+        if task == 1:
+            raise ValueError("a fault")
+        yield task
+
+    return work
+
+
+def test_an_error_is_told_and_the_worker_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+    found = list(share_out(range(4), prepare_faulty, None, 1, lambda task, how: (task, how)))
+    assert found == [(0, "out: no space left; name another folder"), (1, "ValueError: a fault"), 2, 3]
+    assert "Traceback" not in capfd.readouterr().err

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bayesbragg.pipeline.overlap import ahead
+from bayesbragg.pipeline.work_ahead import ahead
 
 
 def test_order_and_depth() -> None:
