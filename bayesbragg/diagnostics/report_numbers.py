@@ -7,6 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.model.digits import decimals_known
+
 __all__ = ["number", "tick_texts", "ticks", "with_error"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,7 +39,7 @@ def with_error(value: float, sd: float) -> str:
         power = math.floor(math.log10(largest))
         raised = str(power).translate(_RAISED)
         return f"({with_error(value / 10.0**power, sd / 10.0**power)})×10{raised}"
-    decimals = max(0, 1 - math.floor(math.log10(sd)))
+    decimals = decimals_known(sd)
     if decimals > 9 or abs(value) >= 1e7:
         return f"{number(value, 5)} ± {number(sd, 2)}"
     if sd >= 100:

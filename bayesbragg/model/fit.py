@@ -8,6 +8,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.model.digits import to_digits_of
+
 __all__ = ["Fit", "FitStatus"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -89,6 +91,8 @@ class Fit:
             f"target {self.target:.2f} from {self.start_target:.2f}; sigma-Z {self.sigma_z:.3f}; "
             f"{self.evaluations} evaluations, {self.seconds:.2f} s; {self.n_pixels} pixels"
         )
-        rows = zip(self.names, self.values, self.standard_errors, self.units, strict=True)
-        lines = [f"  {n:{width}}  {v:14.7g} ± {e:<9.2g} {'' if u == '1' else u}".rstrip() for n, v, e, u in rows]
-        return "\n".join([head, *lines])
+        lines = [head]
+        for name, value, sd, unit in zip(self.names, self.values, self.standard_errors, self.units, strict=True):
+            (shown,) = to_digits_of(sd, [value])
+            lines.append(f"  {name:{width}}  {shown:>14} ± {sd:<9.2g} {'' if unit == '1' else unit}".rstrip())
+        return "\n".join(lines)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from bayesbragg.model.digits import to_digits_of
 from bayesbragg.model.errors import InputError
 
 __all__ = ["Check", "Posterior", "Verdict"]
@@ -130,5 +131,6 @@ class Posterior:
         columns = zip(self.names, self.units, self.mode, self.mean, self.sd, self.interval(), strict=True)
         for name, unit, mode, mean, sd, (low, high) in columns:
             shown = "" if unit == "1" else f" {unit}"
-            lines.append(f"  {name:{width}}  {mode:14.7g} {mean:14.7g} {sd:9.2g}   {low:.7g} to {high:.7g}{shown}")
+            best, middle, low_text, high_text = to_digits_of(sd, [mode, mean, low, high])
+            lines.append(f"  {name:{width}}  {best:>14} {middle:>14} {sd:9.2g}   {low_text} to {high_text}{shown}")
         return "\n".join(lines)
