@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +14,13 @@ from bayesbragg.io.phil import LIVE, ResolvedParameters, load_phil
 from bayesbragg.io.phil.scopes import bare, master, walk_definitions
 from bayesbragg.io.phil.stills_live import STILLS
 from bayesbragg.model.errors import InputError
-from bayesbragg.pipeline.from_phil import settings_from_phil
+from bayesbragg.pipeline.from_phil import reference_geometry, settings_from_phil
 from bayesbragg.pipeline.simulate_settings import simulate_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-REFINE = (REPOSITORY / "cli/refine.py").read_text() + (REPOSITORY / "bayesbragg/io/phil/resolved.py").read_text()
+REFINE = "".join(
+    (REPOSITORY / name).read_text() for name in ("cli/refine.py", "cli/common.py", "bayesbragg/io/phil/resolved.py")
+) + inspect.getsource(reference_geometry)
 
 # Read by the command itself: an attribute of the parameters there.
 BY_THE_COMMAND = (
@@ -131,7 +134,7 @@ def test_settings_follow(name: str) -> None:
 @pytest.mark.parametrize("name", BY_THE_COMMAND)
 def test_the_command_reads(name: str) -> None:
     assert name in LIVE
-    assert re.search(rf"(parameters|stills|self\.classic|self\.stills)\.{re.escape(name)}\b", REFINE)
+    assert re.search(rf"\b(p|parameters|stills|self\.classic|self\.stills)\.{re.escape(name)}\b", REFINE)
 
 
 def test_a_variable_is_not_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
