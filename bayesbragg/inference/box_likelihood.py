@@ -20,7 +20,15 @@ from bayesbragg.inference.robust import mixture
 from bayesbragg.inference.wilson import bend_of_prior, intensity_terms, log_integral
 from bayesbragg.model.errors import InputError
 
-__all__ = ["Fitted", "box_fisher", "box_log_likelihood", "check_model", "fitted", "total_fisher"]
+__all__ = [
+    "Fitted",
+    "box_fisher",
+    "box_log_likelihood",
+    "check_model",
+    "fitted",
+    "normalised_residuals",
+    "total_fisher",
+]
 
 Array = Any
 
@@ -160,6 +168,13 @@ def fitted(bragg: Array, pixels: Pixels, name: LikelihoodName, window: int = 0) 
             mean, sd = 1.0 + relative * z[:, -1], relative * z_sd[:, -1]
             shown = _times(bragg, mean)
     return Fitted(shown, background, mean, sd)
+
+
+def normalised_residuals(shown: Fitted, pixels: Pixels) -> Array:
+    """Counts minus expectation in expected standard deviations, 0 where a pixel does not count, shape of the counts."""
+    mu = jnp.where(pixels.trusted, shown.bragg + shown.background, 1.0)
+    V = jnp.where(pixels.trusted, mu + noise_variance(mu, pixels.variance, pixels.gain_sd), 1.0)
+    return jnp.where(pixels.trusted, (pixels.counts - mu) / jnp.sqrt(V), 0.0)
 
 
 def box_fisher(jacobian: Array, bragg: Array, pixels: Pixels, name: LikelihoodName, window: int = 0) -> Array:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bayesbragg.forward.rotations import misorientation
 from bayesbragg.inference.centroid_noise import CentroidNoise, NoiseStatistics, spreads
 from bayesbragg.inference.centroid_prediction import SpotData, linearize_spots, residuals_of_spots
-from bayesbragg.inference.schur import Blocks, solve_scaled
+from bayesbragg.inference.schur import Blocks, grouped_blocks, solve_scaled
 from bayesbragg.model import Beam, Crystal, Detector
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.priors.cell import CellConstraint
@@ -195,48 +195,15 @@ class CentroidTerm:
         blocks = []
         for rows, x, center in zip(self.rows, own, self.center, strict=True):
             off = x - center
-            blocks.append(
-                self._block(
-                    rows,
-                    gram[rows],
-                    score[rows],
-                    target=float(value[rows].sum() + 0.5 * np.sum(off**2 * self.precision)),
-                    pull=self.precision * off,
-                    z=np.array([z[rows].size, z[rows].sum(), (z[rows] ** 2).sum()]),
-                )
-            )
+            touched, place = np.unique(self.grouping.group[self.spots.panel[rows]], return_inverse=True)
+            by_group, by_score = (np.zeros((len(touched), *a.shape[1:])) for a in (gram, score))
+            np.add.at(by_group, place, gram[rows])
+            np.add.at(by_score, place, score[rows])
+            target = float(value[rows].sum() + 0.5 * np.sum(off**2 * self.precision))
+            told = np.array([z[rows].size, z[rows].sum(), (z[rows] ** 2).sum()])
+            prior = self.precision * off, self.precision
+            blocks.append(grouped_blocks(target, by_group, by_score, touched, self.grouping.n_groups, prior, told))
         return blocks
-
-    def _block(
-        self, rows: IntArray, gram: FloatArray, score: FloatArray, *, target: float, pull: FloatArray, z: FloatArray
-    ) -> Blocks:
-        """One still's part of the normal equations from the Gram matrices and scores of its spots."""
-        n, m = len(pull), 6 * self.grouping.n_groups
-        touched, place = np.unique(self.grouping.group[self.spots.panel[rows]], return_inverse=True)
-        k = 6 * len(touched)
-        by_group = np.zeros((len(touched), *gram.shape[1:]))
-        np.add.at(by_group, place, gram)
-        by_score = np.zeros((len(touched), score.shape[1]))
-        np.add.at(by_score, place, score)
-        whole, whole_score = by_group.sum(axis=0), by_score.sum(axis=0)
-        shared_curvature = np.zeros((k + N_EXTRA, k + N_EXTRA))
-        for g in range(len(touched)):
-            part = slice(6 * g, 6 * g + 6)
-            shared_curvature[part, part] = by_group[g, n : n + 6, n : n + 6]
-            shared_curvature[part, k:] = by_group[g, n : n + 6, n + 6 :]
-            shared_curvature[k:, part] = by_group[g, n + 6 :, n : n + 6]
-        shared_curvature[k:, k:] = whole[n + 6 :, n + 6 :]
-        cross = by_group[:, :n, n : n + 6].transpose(1, 0, 2).reshape(n, k)
-        return Blocks(
-            target=target,
-            gradient=whole_score[:n] + pull,
-            curvature=whole[:n, :n] + np.diag(self.precision),
-            index=np.concatenate([(6 * touched[:, None] + np.arange(6)).reshape(-1), m + np.arange(N_EXTRA)]),
-            shared_gradient=np.concatenate([by_score[:, n : n + 6].reshape(-1), whole_score[n + 6 :]]),
-            cross=np.concatenate([cross, whole[:n, n + 6 :]], axis=1),
-            shared_curvature=shared_curvature,
-            z=z,
-        )
 
     def offsets(self, own: FloatArray, shared: FloatArray) -> FloatArray:
         r = self.residuals_mm(own, shared) / self.pixel_mm

@@ -8,6 +8,7 @@ likelihood, the shapes, and the sites of the layout. Shots of one bucket of shap
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,14 @@ import numpy.typing as npt
 
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.stored_jit import stored_jit
-from bayesbragg.inference.box_likelihood import Fitted, box_log_likelihood, check_model, fitted, total_fisher
+from bayesbragg.inference.box_likelihood import (
+    Fitted,
+    box_log_likelihood,
+    check_model,
+    fitted,
+    normalised_residuals,
+    total_fisher,
+)
 from bayesbragg.inference.likelihood import LikelihoodName, half_window, noise_variance
 from bayesbragg.inference.pixels import Pixels
 from bayesbragg.model import Shot
@@ -141,14 +149,13 @@ class LogDensity:
 
     def with_layout(self, layout: Layout) -> LogDensity:
         """The same density in other coordinates or from another start; the data stay where they are."""
-        other = object.__new__(LogDensity)
-        other.recipe, other.n_trusted, other.layout = self.recipe, self.n_trusted, layout
-        other._arrays = self._arrays
+        other = copy(self)
+        other.layout = layout
         return other
 
     def with_pixels(self, pixels: Pixels) -> LogDensity:
         """The same density of other data of the same shapes."""
-        other = self.with_layout(self.layout)
+        other = copy(self)
         base, scene, _ = self._arrays.on_device()
         other._arrays = _Arrays(base, scene, pixels)
         other.n_trusted = int(np.sum(np.asarray(pixels.trusted)))
@@ -173,7 +180,12 @@ class LogDensity:
 
     def summary(self, x: npt.ArrayLike) -> Summary:
         """Target and what else is told of x, by one program."""
-        return Summary(*(float(a) for a in summarized(self._values(x), self.problem, self.recipe)))
+        return self.summary_of_values(self._values(x))
+
+    def summary_of_values(self, values: npt.ArrayLike) -> Summary:
+        """The same of physical values ``(n,)``."""
+        found = summarized(np.asarray(values, dtype=np.float64), self.problem, self.recipe)
+        return Summary(*(float(a) for a in found))
 
     def target(self, x: npt.ArrayLike) -> float:
         """-(log likelihood + log prior): the classic target where likelihood and priors are the classic ones."""
@@ -291,9 +303,7 @@ def summarized(values: Array, problem: Problem, recipe: Recipe) -> Summary:
 
 
 def _sigma_z(shown: Fitted, pixels: Pixels) -> Array:
-    mu = jnp.where(pixels.trusted, shown.bragg + shown.background, 1.0)
-    V = jnp.where(pixels.trusted, mu + noise_variance(mu, pixels.variance, pixels.gain_sd), 1.0)
-    z = jnp.where(pixels.trusted, (pixels.counts - mu) / jnp.sqrt(V), 0.0)
+    z = normalised_residuals(shown, pixels)
     n = jnp.sum(pixels.trusted)
     mean = jnp.sum(z) / n
     return jnp.sqrt(jnp.sum(jnp.where(pixels.trusted, (z - mean) ** 2, 0.0)) / n)

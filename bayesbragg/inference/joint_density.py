@@ -30,6 +30,7 @@ from bayesbragg.inference.joint_parts import Bucket, JointData, Shared, shared_p
 from bayesbragg.inference.joint_types import JointFit
 from bayesbragg.inference.pixel_term import Moving, PixelTerm
 from bayesbragg.inference.schur import Blocks, own_covariance
+from bayesbragg.inference.stacking import stack
 from bayesbragg.inference.unbounded import Bounds, Target, values_of
 from bayesbragg.model.errors import InputError
 from bayesbragg.model.fit import FitStatus
@@ -139,7 +140,7 @@ def joint_target(
     free = np.flatnonzero(prior.free)
     outside = Bounds.of(prior.low[free], prior.high[free], shared[free], shared_sd[free])
     data = JointData(
-        tuple(Bucket(moving, _stacked([bounds[i] for i in rows])) for rows, moving in zip(order, buckets, strict=True)),
+        tuple(Bucket(moving, stack([bounds[i] for i in rows])) for rows, moving in zip(order, buckets, strict=True)),
         Shared(
             outside,
             jnp.asarray(prior.mean[free]),
@@ -234,7 +235,7 @@ def _bucketed(terms: Sequence[PixelTerm]) -> tuple[list[list[int]], list[Moving]
         arrays[i] = moving
     order = sorted(sorted(rows) for rows in found.values())
     recipes = [terms[rows[0]].recipe for rows in order]
-    return order, [_stacked([arrays[i] for i in rows]) for rows in order], recipes
+    return order, [stack([arrays[i] for i in rows]) for rows in order], recipes
 
 
 def _n_rows(moving: Moving) -> int:
@@ -255,8 +256,3 @@ def _key(moving: Moving, recipe: Recipe) -> Any:
     """What arrays must have in common to be stacked."""
     leaves, structure = jax.tree.flatten(moving)
     return structure, tuple((np.shape(a), str(a.dtype)) for a in leaves), recipe
-
-
-def _stacked(trees: Sequence[Any]) -> Any:
-    """Trees of arrays with one more axis; by numpy, as each shape of each array would be another compiled program."""
-    return jax.tree.map(lambda *a: jnp.asarray(np.stack([np.asarray(x) for x in a])), *trees)

@@ -78,7 +78,6 @@ def fit_with_widths(
     factors = np.zeros(len(places)) if state is None or state.widths is None else state.widths
     round_ = state.round if state is not None else 0
     last = widths.rounds if len(places) else 0
-    round_ = max(round_, last) if not len(places) else round_
 
     def after(now: JointState) -> None:
         now.widths, now.round = factors, round_

@@ -20,6 +20,7 @@ from bayesbragg.inference.density import LogDensity, Problem, Recipe, Summary, s
 from bayesbragg.inference.lbfgs import lbfgs_steps
 from bayesbragg.inference.lm import ENDINGS, MOST_ITERATIONS, Limits, LmState, lm_search
 from bayesbragg.inference.search import Ending, MapOptions, Search, ending, result
+from bayesbragg.inference.stacking import stack
 from bayesbragg.inference.start import EVALUATIONS, start_values
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.priors.flatten import Layout
@@ -88,8 +89,8 @@ def _fit(densities: Sequence[LogDensity], options: MapOptions, *, together: bool
     """Fits of shots with equal shapes; ``together`` in one program, or one after the other."""
     clock = time.perf_counter()
     # The arrays of shots that are fitted together go to the device together, once.
-    stacked = _stacked([density.given for density in densities]) if together else None
-    begun = _summaries(densities, stacked)
+    stacked = stack([density.given for density in densities]) if together else None
+    begun = _summaries(densities, [density.layout.start for density in densities], stacked)
     fits: dict[int, Fit] = {}
     for i, density in enumerate(densities):
         given = density.layout
@@ -98,10 +99,10 @@ def _fit(densities: Sequence[LogDensity], options: MapOptions, *, together: bool
             end = Ending(FitStatus.FAILED, "no trusted pixel")
             if given.n == 0:
                 end = Ending(FitStatus.CONVERGED, "nothing varies", 0.0)
-            fits[i] = result(search, given, end, begun[i].target, clock)
+            fits[i] = result(search, given, end, begun[i], (np.asarray(given.start), search.x), clock, begun[i].target)
     rest = [i for i in range(len(densities)) if i not in fits]
     if fits and together and rest:
-        stacked = _stacked([densities[i].given for i in rest])
+        stacked = stack([densities[i].given for i in rest])
     searches = _started([densities[i] for i in rest], options, stacked)
     endings: Sequence[Ending | None] = [None] * len(rest)
     if options.method != "lbfgs":
@@ -110,32 +111,28 @@ def _fit(densities: Sequence[LogDensity], options: MapOptions, *, together: bool
     for search, found in zip(searches, endings, strict=True):
         lost = found is None or (options.method == "auto" and found.status is FitStatus.STALLED)
         ends.append(lbfgs_steps(search, options) if lost or found is None else found)
-    places = _places(searches, [densities[i].layout for i in rest]) if together and rest else [None] * len(rest)
-    shown = _summaries([search.density for search in searches], stacked, [search.x for search in searches], places)
+    places = _places(searches, [densities[i].layout for i in rest], together=together)
+    shown = _summaries([search.density for search in searches], [values for values, _ in places], stacked)
     for i, search, end, summary, place in zip(rest, searches, ends, shown, places, strict=True):
-        fits[i] = result(search, densities[i].layout, end, begun[i].target, clock, summary, place)
+        fits[i] = result(search, densities[i].layout, end, summary, place, clock, begun[i].target)
     return [fits[i] for i in range(len(densities))]
 
 
-def _places(searches: Sequence[Search], given: Sequence[Layout]) -> Sequence[tuple[Any, Any] | None]:
+def _places(searches: Sequence[Search], given: Sequence[Layout], *, together: bool) -> Sequence[tuple[Any, Any]]:
     """Physical values where searches stand, and their coordinates in the layouts that were given."""
-    layouts = _stacked([search.density.layout for search in searches])
-    values = _values_many(layouts, np.stack([search.x for search in searches]))
-    coordinates = _coordinates_many(_stacked(list(given)), values)
-    return list(zip(np.asarray(values), np.asarray(coordinates), strict=True))
+    if not together or not searches:
+        values = [search.density.layout.values_and_slope(search.x)[0] for search in searches]
+        return [(v, np.asarray(layout.coordinates(v))) for v, layout in zip(values, given, strict=True)]
+    layouts = stack([search.density.layout for search in searches])
+    found = _values_many(layouts, np.stack([search.x for search in searches]))
+    coordinates = _coordinates_many(stack(list(given)), found)
+    return list(zip(np.asarray(found), np.asarray(coordinates), strict=True))
 
 
-def _summaries(
-    densities: Sequence[LogDensity],
-    stacked: Problem | None,
-    x: Sequence[Any] | None = None,
-    places: Sequence[tuple[Any, Any] | None] = (),
-) -> list[Summary]:
-    """Of each density at its start, or at the points ``x``, whose physical values are in ``places``."""
+def _summaries(densities: Sequence[LogDensity], values: Sequence[Any], stacked: Problem | None) -> list[Summary]:
+    """Of each density at physical values ``(n,)``."""
     if stacked is None or not densities:
-        points = [density.layout.initial() for density in densities] if x is None else x
-        return [density.summary(point) for density, point in zip(densities, points, strict=True)]
-    values = [density.layout.start for density in densities] if x is None else [p[0] for p in places if p is not None]
+        return [density.summary_of_values(v) for density, v in zip(densities, values, strict=True)]
     found = jax.tree.map(np.asarray, _summarize_many(np.stack(values), stacked, recipe=densities[0].recipe))
     return [Summary(*row) for row in np.stack(found, axis=1).tolist()]
 
@@ -167,8 +164,8 @@ def _second_order(searches: Sequence[Search], options: MapOptions, stacked: Prob
     limits = Limits(np.asarray(most), np.asarray(options.tolerance), np.asarray(options.change))
     if stacked is not None:
         layouts = [s.density.layout for s in searches]
-        problems = replace(stacked, layout=_stacked([layout.physical() for layout in layouts]))
-        begin = _stacked(layouts), problems, np.stack([s.x for s in searches])
+        problems = replace(stacked, layout=stack([layout.physical() for layout in layouts]))
+        begin = stack(layouts), problems, np.stack([s.x for s in searches])
         found = jax.tree.map(np.asarray, _search_many(*begin, limits, recipe=recipe))
         states = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(searches))]
     else:
@@ -186,11 +183,6 @@ def _taken(search: Search, state: LmState) -> Ending:
     search.evaluations += int(state.evaluations)
     search.trace = np.asarray(state.trace)[: search.iterations + 1].tolist()
     return ending(ENDINGS[int(state.code)], float(state.distance), search.iterations)
-
-
-def _stacked(items: Sequence[Any]) -> Any:
-    """Trees of arrays with one more axis, on the device; by numpy, as there are hundreds of small arrays."""
-    return jax.device_put(jax.tree.map(lambda *arrays: np.stack([np.asarray(a) for a in arrays]), *items))
 
 
 @stored_jit()

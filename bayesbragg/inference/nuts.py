@@ -29,6 +29,7 @@ from bayesbragg.inference.cores import available_cores
 from bayesbragg.inference.laplace import Gaussian, LaplaceOptions, find_mode, near_bounds
 from bayesbragg.inference.nuts_options import BEFORE_BOUND, USUAL, NutsOptions
 from bayesbragg.inference.nuts_program import BLOCK, Program
+from bayesbragg.inference.stacking import stack
 from bayesbragg.inference.unbounded import Target
 from bayesbragg.inference.verdict import judge_chains
 from bayesbragg.model.posterior import Posterior
@@ -97,7 +98,7 @@ def nuts_each(
     n = len(gaussians[0].centre)
     program = options.program(targets[0].potential, accept, "each")
     data = [_whitening(t, g) for t, g in zip(targets, gaussians, strict=True)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *data)
+    stacked = stack(data)
     starts = generator.standard_normal((len(targets), options.n_chains, n))
     keys = jax.random.split(jax.random.PRNGKey(seed), (len(targets), options.n_chains))
     state = program.start(starts, stacked, keys)
@@ -125,7 +126,7 @@ def _how(options: NutsOptions) -> Literal["sequential", "parallel", "vectorised"
         return "sequential"
     if jax.default_backend() != "cpu":
         return "vectorised"
-    return "parallel" if (available_cores()) > 1 else "sequential"
+    return "parallel" if available_cores() > 1 else "sequential"
 
 
 def _target_accept(options: NutsOptions, target: Target, gaussian: Gaussian) -> float:

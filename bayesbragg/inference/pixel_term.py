@@ -23,10 +23,9 @@ from bayesbragg.forward.geometry import BoxGeometry
 from bayesbragg.forward.group_motion import move_rigidly
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.forward.scene import Scene
-from bayesbragg.inference.box_likelihood import box_fisher, box_log_likelihood, fitted
+from bayesbragg.inference.box_likelihood import box_fisher, box_log_likelihood, fitted, normalised_residuals
 from bayesbragg.inference.density import LogDensity, Problem, Recipe
-from bayesbragg.inference.likelihood import noise_variance
-from bayesbragg.inference.schur import Blocks
+from bayesbragg.inference.schur import Blocks, grouped_blocks
 from bayesbragg.model.panel_groups import PanelGrouping
 from bayesbragg.priors.panels import EXTRAS
 
@@ -119,37 +118,9 @@ class PixelTerm:
         groups, extras = self._motion(shared)
         out = _linearize(jnp.asarray(own[0]), groups, extras, self.moving, self.recipe)
         target, score, gram, z, prior_gradient, prior_curvature = (np.asarray(a) for a in out)
-        n, m = self.layout.n, 6 * self.n_groups
         t = self.touched
-        index = np.concatenate([(6 * t[:, None] + np.arange(6)).reshape(-1), m + np.arange(N_EXTRA)])
-        k = 6 * len(t)
-        rows, six = np.arange(n), slice(n, n + 6)
-        total = gram.sum(axis=0)
-        cross = np.empty((n, k + N_EXTRA))
-        cross[:, :k] = gram[t][:, :n, six].transpose(1, 0, 2).reshape(n, k)
-        cross[:, k:] = total[:n, n + 6 :]
-        shared_curvature = np.zeros((k + N_EXTRA, k + N_EXTRA))
-        for i, group in enumerate(t):
-            place = slice(6 * i, 6 * i + 6)
-            shared_curvature[place, place] = gram[group, six, six]
-            shared_curvature[place, k:] = gram[group, six, n + 6 :]
-            shared_curvature[k:, place] = gram[group, n + 6 :, six]
-        shared_curvature[k:, k:] = total[n + 6 :, n + 6 :]
-        curvature = total[:n, :n].copy()
-        curvature[rows, rows] += prior_curvature
-        whole = score.sum(axis=0)
-        return [
-            Blocks(
-                target=float(target),
-                gradient=-whole[:n] + prior_gradient,
-                curvature=curvature,
-                index=index,
-                shared_gradient=-np.concatenate([score[t][:, six].reshape(-1), whole[n + 6 :]]),
-                cross=cross,
-                shared_curvature=shared_curvature,
-                z=z,
-            )
-        ]
+        prior = prior_gradient, prior_curvature
+        return [grouped_blocks(float(target), gram[t], -score[t], t, self.n_groups, prior, z)]
 
     def centroids(self, own: FloatArray, shared: FloatArray) -> FloatArray:
         """Model centroid of each box's own reflection, fast and slow pixel on the panel, ``(n_boxes, 2)``."""
@@ -257,9 +228,7 @@ def _linearize(x: Array, groups: Array, extras: Array, moving: Moving, recipe: R
     score = jnp.einsum("bip,bp->bi", J, slope)
     by_group = partial(jax.ops.segment_sum, segment_ids=moving.group, num_segments=groups.shape[0])
     shown = fitted(bragg, pixels, recipe.likelihood, recipe.window)
-    safe = jnp.where(pixels.trusted, shown.bragg + shown.background, 1.0)
-    V = jnp.where(pixels.trusted, safe + noise_variance(safe, pixels.variance, pixels.gain_sd), 1.0)
-    residual = jnp.where(pixels.trusted, (pixels.counts - safe) / jnp.sqrt(V), 0.0)
+    residual = normalised_residuals(shown, pixels)
     z = jnp.stack([jnp.sum(pixels.trusted), jnp.sum(residual), jnp.sum(residual**2)])
     prior, prior_gradient = jax.value_and_grad(_prior_of)(x, problem)
     layout = problem.layout

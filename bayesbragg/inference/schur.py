@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-__all__ = ["Blocks", "Reduced", "back_substitute", "own_covariance", "reduce_blocks", "solve_scaled"]
+__all__ = ["Blocks", "Reduced", "back_substitute", "grouped_blocks", "own_covariance", "reduce_blocks", "solve_scaled"]
 
 FloatArray = npt.NDArray[np.float64]
 RIDGE = 1e-13
@@ -71,6 +71,45 @@ class Reduced:
     gradient: FloatArray
     diagonal: FloatArray
     decrease: float
+
+
+def grouped_blocks(
+    target: float,
+    gram: FloatArray,
+    score: FloatArray,
+    groups: npt.NDArray[np.int64],
+    n_groups: int,
+    prior: tuple[FloatArray, FloatArray],
+    z: FloatArray,
+) -> Blocks:
+    """The blocks of a shot each of whose pixels or spots sees the motion of one panel group alone.
+
+    Args:
+        gram, score: information and gradient of the data of each group in the shot's own numbers, the six motions of
+            the group and the numbers that all panels share, ``(n_seen, size, size)`` and ``(n_seen, size)``.
+        groups: which groups these are, ``(n_seen,)``, of ``n_groups``.
+        prior: gradient and curvature of the own numbers' prior, ``(n,)`` each.
+        target, z: as in `Blocks`.
+    """
+    n, k = len(prior[0]), 6 * len(groups)
+    own, six, rest = slice(0, n), slice(n, n + 6), slice(n + 6, None)
+    whole, whole_score = gram.sum(axis=0), score.sum(axis=0)
+    size = k + len(whole_score[rest])
+    shared = np.zeros((size, size))
+    for i, part in enumerate(gram):
+        place = slice(6 * i, 6 * i + 6)
+        shared[place, place], shared[place, k:], shared[k:, place] = part[six, six], part[six, rest], part[rest, six]
+    shared[k:, k:] = whole[rest, rest]
+    return Blocks(
+        target=target,
+        gradient=whole_score[own] + prior[0],
+        curvature=whole[own, own] + np.diag(prior[1]),
+        index=np.concatenate([(6 * groups[:, None] + np.arange(6)).reshape(-1), np.arange(k, size) - k + 6 * n_groups]),
+        shared_gradient=np.concatenate([score[:, six].reshape(-1), whole_score[rest]]),
+        cross=np.concatenate([gram[:, own, six].transpose(1, 0, 2).reshape(n, k), whole[own, rest]], axis=1),
+        shared_curvature=shared,
+        z=z,
+    )
 
 
 def _damped(curvature: FloatArray, damping: float) -> tuple[tuple[FloatArray, bool], FloatArray]:

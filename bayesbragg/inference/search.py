@@ -13,7 +13,7 @@ from bayesbragg.inference.density import LogDensity, Summary
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.priors.flatten import Layout
 
-__all__ = ["END", "Ending", "MapOptions", "Search", "ending", "result"]
+__all__ = ["Ending", "MapOptions", "Search", "ending", "result"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -109,34 +109,29 @@ def result(
     search: Search,
     given: Layout,
     end: Ending,
-    start_target: float,
+    summary: Summary,
+    place: tuple[FloatArray, FloatArray],
     clock: float,
-    summary: Summary | None = None,
-    place: tuple[FloatArray, FloatArray] | None = None,
+    start_target: float,
 ) -> Fit:
     """The fit that a search makes, in the layout that it was given.
 
     Args:
+        summary: of its best point.
+        place: physical values and coordinates (of ``given``) of its best point.
         clock: when it began (`time.perf_counter`).
-        summary: of its best point, if it is known.
-        place: physical values and coordinates (of ``given``) of its best point, if they are known.
     """
     status, reason, distance = end
     density = search.density
-    if status is not FitStatus.FAILED and given.n:
-        summary = summary or density.summary(search.x)
-        if not search.target + summary.log_prior < summary.background - 0.5 * given.n:
-            status, reason = FitStatus.FAILED, END["background"]
-    if place is None:
-        values = density.layout.values_and_slope(search.x)[0]
-        place = values, np.asarray(given.coordinates(values))
     values, x = place
+    better = search.target + summary.log_prior < summary.background - 0.5 * given.n
+    if status is not FitStatus.FAILED and given.n and not better:
+        status, reason = FitStatus.FAILED, END["background"]
     information = np.full((given.n, given.n), np.nan)
     sigma_z = np.nan
     if status is not FitStatus.FAILED and given.n:
         known = search.information
         information = density.fisher_of_values(values) if known is None else known
-        assert summary is not None
         sigma_z = float(summary.sigma_z)
     low, high = given.bounds().T
     reach = 1e-4 * np.where(np.isfinite(high - low), high - low, np.abs(values))
