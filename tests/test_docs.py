@@ -101,7 +101,8 @@ def test_commands_options_and_parameters_exist(path: Path) -> None:
             if word.startswith("-"):
                 assert word.split("=")[0] in options, f"{line}: no option {word}"
             elif "=" in word and name in PROGRAMS and not word.startswith("$"):
-                read_override(f"{word.split('=')[0]}=None", PROGRAMS[name])
+                key, value = word.split("=", 1)
+                read_override(f"{key}={1 if '$' in value else value}", PROGRAMS[name])  # 1 for what a shell works out
             elif "=" in word and name == "posterior":
                 assert word.split("=")[0] in vars(module.Settings()), f"{line}: no setting {word}"
 

@@ -19,6 +19,8 @@ __all__ = ["curves", "histogram", "whiskers"]
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 12, 28
+FEW = 8
+"""Values that are drawn one by one; more of them are counted in bars."""
 LETTER = 8.0
 """Width of a digit of an axis, with some air; the style's text is 12.5 high."""
 
@@ -72,7 +74,8 @@ def histogram(
 ) -> str:
     """How many shots have which value, with the median, the value before the fit, and a suggested prior.
 
-    The central 98 % and a margin are drawn; values outside are counted in the first and last bar.
+    The central 98 % and a margin are drawn; values outside are counted in the first and last bar. Of `FEW` values and
+    less each is a dot.
 
     Args:
         values: of the shots, ``(n,)``; those that are not finite are left out.
@@ -98,15 +101,26 @@ def histogram(
     low, high = float(low - margin), float(high + margin)
     n_bins = int(np.clip(2 * len(x) ** (1 / 3) * 1.3, 6, 36))
     counts, edges = np.histogram(np.clip(x, low, high), bins=n_bins, range=(low, high))
-    base, room = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP - 8
-    inner = WIDTH - LEFT - RIGHT
+    few = len(x) <= FEW
+    height = HEIGHT / 2 if few else HEIGHT
+    levels = [int(level) for level in ticks(0.0, float(counts.max()), 3) if level == round(level) and level > 0]
+    left_end = LEFT if few else LEFT + 4 + LETTER * max(len(str(level)) for level in levels)
+    base, room = height - BOTTOM, height - BOTTOM - TOP - 8
+    inner = WIDTH - left_end - RIGHT
 
     def at(value: float) -> float:
-        return LEFT + (value - low) / (high - low) * inner
+        return left_end + (value - low) / (high - low) * inner
 
     body = []
+    for level in [] if few else levels:
+        y = base - room * level / counts.max()
+        body.append(f'<path class="rule" d="M{left_end:g} {y:.1f}H{WIDTH - RIGHT:g}"/>')
+        body.append(f'<text x="{left_end - 4:g}" y="{y + 4:.1f}" text-anchor="end">{level}</text>')
+    for value in np.sort(x) if few else ():
+        tip = number(10.0**value if log else float(value), 6)
+        body.append(f'<circle class="f0" cx="{at(value):.1f}" cy="{base - 12:g}" r="4.5"><title>{tip}</title></circle>')
     for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True):
-        if count:
+        if count and not few:
             tall = room * count / counts.max()
             ends = (10**left, 10**right) if log else (left, right)
             tip = f"{number(ends[0], 5)} to {number(ends[1], 5)}: {count}"
@@ -114,7 +128,7 @@ def histogram(
                 f'<rect class="bar" x="{at(left) + 0.5:.1f}" y="{base - tall:.1f}" '
                 f'width="{max(at(right) - at(left) - 1, 0.6):.1f}" height="{tall:.1f}"><title>{tip}</title></rect>'
             )
-    body += _x_axis(low, high, WIDTH, HEIGHT, LEFT, "", log)
+    body += _x_axis(low, high, WIDTH, height, left_end, "", log)
     if prior and prior[1] > 0 and not log:
         grid = np.linspace(low, high, 121)
         curve = len(x) * (edges[1] - edges[0]) * np.exp(-0.5 * ((grid - prior[0]) / prior[1]) ** 2)
@@ -126,7 +140,7 @@ def histogram(
         body.append(f'<path class="start" d="M{at(s):.1f} {TOP}V{base}"/>')
     middle = float(np.median(x))
     body.append(f'<path class="median" d="M{at(middle):.1f} {TOP - 4}V{base}"/>')
-    return _svg(body, label)
+    return _svg(body, label, height=height)
 
 
 def curves(

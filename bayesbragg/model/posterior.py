@@ -36,7 +36,11 @@ class Check:
 
     def __str__(self) -> str:
         where = f" ({self.of})" if self.of else ""
-        return f"{self.name} {self.value:.4g}{where}, limit {self.limit:g}: {'passed' if self.passed else 'FAILED'}"
+        value, limit = (
+            f"{v:.0f}" if abs(v) >= 100 else f"{round(v, 3) + 0.0:.3f}".rstrip("0").rstrip(".")
+            for v in (self.value, self.limit)
+        )
+        return f"{self.name} {value}{where}, limit {limit}: {'passed' if self.passed else 'FAILED'}"
 
 
 @dataclass(frozen=True)

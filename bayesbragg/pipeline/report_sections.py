@@ -127,7 +127,9 @@ def distributions(
             f'<pre id="suggested" tabindex="0"><code>{escape(phil)}</code></pre>'
             '<button type="button" data-copy="suggested" hidden>Copy</button>'
         )
-    note = "One value for each lattice. The central 98 % of the values are drawn; the first and last bar hold the rest."
+    note = "One value for each lattice."
+    if any('class="bar"' in chart for chart in figures):
+        note = "Numbers of lattices. The central 98 % of the values are drawn; the first and last bar hold the rest."
     return Section("distributions", "Distributions", note, html)
 
 
