@@ -21,6 +21,8 @@ FLAT_CHI_SQUARE = 16.0
 """Slopes with less chi-square than this give way to the mean where the plane dips below zero."""
 MOST_HIDDEN = 0.25
 """Part of the expected background above which what hides it is looked at more closely."""
+MOST_SPREAD = 1.3
+"""Spread of a plateau's light beyond its noise, over its mean: 1.1 at most in simulated shadows, 1.6 in tails of spots."""
 MISFIT_Z = 5.0
 """Significance of a misfit that may drop a box, normal standard deviations."""
 
@@ -75,13 +77,17 @@ def _dark_patch(
     return np.asarray(np.any(darker(total, model, z[:, None]), axis=1))
 
 
-def _hidden_plateau(residual: FloatArray, level: FloatArray, used: BoolArray, clear: BoolArray) -> BoolArray:
+def _hidden_plateau(
+    residual: FloatArray, expected: FloatArray, level: FloatArray, used: BoolArray, clear: BoolArray
+) -> BoolArray:
     """Boxes that lost much of their background to light that is no spot, ``(n,)``.
 
-    A spot is peaked: the mean of what it hides is far above the median. The lit side of a shadow's edge is flat.
+    A spot is peaked, and so are its tails: the mean of what they hide is far above the median, and their light
+    spreads by more than its mean. The lit side of a shadow's edge is flat.
 
     Args:
         residual: counts minus plane, ``(n, n_pixels)``.
+        expected: variance of a pixel without that light, ``(n, n_pixels)``.
         level: of the background, ``(n,)``.
         used: pixels of the fit, ``(n, n_pixels)``.
         clear: pixels that no known spot should reach, ``(n, n_pixels)``.
@@ -91,7 +97,9 @@ def _hidden_plateau(residual: FloatArray, level: FloatArray, used: BoolArray, cl
     for box in np.flatnonzero(result):
         light = residual[box, hidden[box]]
         least = max(0.05 * level[box], 5 * np.std(light) / np.sqrt(light.size))
-        result[box] = least < np.mean(light) < 1.8 * np.median(light)
+        mean = np.mean(light)
+        spread = np.sqrt(max(np.var(light) - mean - np.mean(expected[box, hidden[box]]), 0.0))
+        result[box] = least < mean < 1.8 * np.median(light) and spread < MOST_SPREAD * mean
     return np.asarray(result)
 
 
@@ -135,7 +143,7 @@ def judge_planes(
     scale = np.maximum(level, 0.05)
     limit = settings.max_background_misfit
     contradicted = (misfit_z > MISFIT_Z) & (misfit > limit * scale)
-    contradicted |= _hidden_plateau(counts - plane, scale, used, clear)
+    contradicted |= _hidden_plateau(counts - plane, expected, scale, used, clear)
     contradicted |= _dark_patch(counts + variance, expected, used, shape, MISFIT_Z * np.sqrt(np.clip(chi, 1.0, 4.0)))
     contradicted |= (chi_z > MISFIT_Z) & (chi > 1.5 + limit**2 * scale)
     reason = np.full(len(tilt), BoxReason.SELECTED, dtype=object)
