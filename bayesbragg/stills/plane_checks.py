@@ -22,7 +22,7 @@ FLAT_CHI_SQUARE = 16.0
 MOST_HIDDEN = 0.25
 """Part of the expected background above which what hides it is looked at more closely."""
 MOST_SPREAD = 1.3
-"""Spread of a plateau's light beyond its noise, over its mean: 1.1 at most in simulated shadows, 1.6 in tails of spots."""
+"""Spread of a plateau's light beyond its noise, over its mean: up to 1.1 in simulated shadows, 1.6 in spots' tails."""
 MISFIT_Z = 5.0
 """Significance of a misfit that may drop a box, normal standard deviations."""
 
