@@ -13,9 +13,10 @@ from bayesbragg.inference.density import LogDensity, Summary
 from bayesbragg.model.fit import Fit, FitStatus
 from bayesbragg.priors.flatten import Layout
 
-__all__ = ["Ending", "MapOptions", "Search", "ending", "result"]
+__all__ = ["Ending", "MapOptions", "Search", "at_bounds", "ending", "result"]
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,23 @@ def ending(how: str, distance: float, iterations: int = 0) -> Ending:
     return Ending(FitStatus.FAILED, END[how], distance)
 
 
+def at_bounds(values: FloatArray, low: FloatArray, high: FloatArray, information: FloatArray) -> BoolArray:
+    """Which values ended at a bound, ``(n,)``: closer than counts, be it in parts of the value or in error bars.
+
+    Args:
+        values, low, high: ``(n,)``.
+        information: of each value alone, ``(n,)``; not a number where it is not known. A mosaic spread that shrinks
+            towards 0 leaves none, and every distance is small beside its error bar.
+    """
+    distance = np.minimum(values - low, high - values)
+    span = high - low
+    parts = np.minimum(np.where(np.isfinite(span), span, np.inf), np.abs(values))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sd = 1.0 / np.sqrt(information)
+    bars = np.minimum(sd, np.where(np.isfinite(span), 0.01 * span, np.inf))
+    return np.asarray((distance < 1e-4 * np.maximum(parts, 1e-12)) | (np.isfinite(bars) & (distance < 0.01 * bars)))
+
+
 def result(
     search: Search,
     given: Layout,
@@ -133,9 +151,7 @@ def result(
         known = search.information
         information = density.fisher_of_values(values) if known is None else known
         sigma_z = float(summary.sigma_z)
-    low, high = given.bounds().T
-    reach = 1e-4 * np.where(np.isfinite(high - low), high - low, np.abs(values))
-    near = np.minimum(values - low, high - values) < np.minimum(reach, 1e-4 * np.maximum(np.abs(values), 1e-12))
+    near = at_bounds(values, *given.bounds().T, np.diag(information))
     return Fit(
         status=status,
         reason=reason,

@@ -14,6 +14,7 @@ from inference.golden_target import golden_density
 
 from bayesbragg.forward.parameters import Parameters
 from bayesbragg.inference import LogDensity, MapOptions, Pixels, fit_many, fit_map
+from bayesbragg.inference.search import at_bounds
 from bayesbragg.model.fit import FitStatus
 from bayesbragg.priors import Cell, CellConstraint, Fixed, Normal, Positive, Priors, Uniform, make_layout
 
@@ -157,6 +158,24 @@ def test_bounds_hold_and_are_reported() -> None:
     assert fit.converged, fit.reason
     assert 0.01199 < fit.values[0] <= 0.012
     assert "rotX" in fit.at_bound
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "information", "near"),
+    [
+        (1e-6, 0.0, 10.0, 1e-12, True),  # a spread that shrinks to nothing, which the pixels cannot tell from 0
+        (0.02, 0.0, 10.0, 1e6, False),  # the same with an error bar of 0.001
+        (0.02, 0.0, 10.0, 0.0, False),  # not known, but not at the bound either
+        (299.999, 3.0, 300.0, 1.0, True),
+        (299.9, 3.0, 300.0, 1.0, False),
+        (4e4, 0.0, np.inf, 1 / 500.0**2, False),
+        (4e4, 0.0, np.inf, np.nan, False),
+        (0.0, -np.inf, np.inf, 1.0, False),
+        (-0.2, -0.2, 0.2, np.nan, True),
+    ],
+)
+def test_what_is_at_a_bound(value: float, low: float, high: float, information: float, near: bool) -> None:
+    assert at_bounds(*(np.array([v]) for v in (value, low, high, information))).tolist() == [near]
 
 
 def test_failures_are_results() -> None:
