@@ -151,7 +151,8 @@ def result(
         known = search.information
         information = density.fisher_of_values(values) if known is None else known
         sigma_z = float(summary.sigma_z)
-    near = at_bounds(values, *given.bounds().T, np.diag(information))
+    low, high = given.bounds().T
+    near = at_bounds(values, low, high, np.diag(information))
     return Fit(
         status=status,
         reason=reason,
