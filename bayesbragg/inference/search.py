@@ -24,7 +24,7 @@ class MapOptions:
     """How to search.
 
     Attributes:
-        max_iterations: accepted steps in all.
+        max_iterations: accepted steps in all; of second order 250 at most.
         tolerance: length of the Newton step, in standard deviations, below which the optimum counts as reached.
         round_iterations: steps of L-BFGS-B after which the search is whitened anew.
         max_rounds: how often that may happen.
