@@ -144,7 +144,7 @@ def joint_laplace(
         "effective_draws": smoothed.effective,
         "log_evidence": smoothed.log_evidence,
     }
-    return weighted_posterior(target, values, log_density, smoothed, generator, verdict=verdict,
+    return weighted_posterior(target, gaussian, values, log_density, smoothed, generator, verdict=verdict,
                               evaluations=evaluations, seed=seed, clock=clock, settings=settings)  # fmt: skip
 
 

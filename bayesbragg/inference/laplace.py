@@ -252,12 +252,13 @@ def laplace(
         "effective_draws": smoothed.effective,
         "log_evidence": smoothed.log_evidence + log_determinant(used.factor),
     }
-    return weighted_posterior(target, values, -energy, smoothed, generator, verdict=verdict, evaluations=evaluations,
-                              seed=seed, clock=clock, settings=settings)  # fmt: skip
+    return weighted_posterior(target, gaussian, values, -energy, smoothed, generator, verdict=verdict,
+                              evaluations=evaluations, seed=seed, clock=clock, settings=settings)  # fmt: skip
 
 
 def weighted_posterior(
     target: Target,
+    gaussian: Gaussian,
     values: FloatArray,
     log_density: FloatArray,
     smoothed: Smoothed,
@@ -272,6 +273,7 @@ def weighted_posterior(
     """The posterior that weighted draws are: moments of all of them, and one chain resampled by weight.
 
     Args:
+        gaussian: at the mode.
         values: physical values of the draws, ``(n_draws, n)``; log_density: of the target there, ``(n_draws,)``.
         smoothed: their weights.
         clock: when the work began (`time.perf_counter`).
@@ -289,7 +291,7 @@ def weighted_posterior(
         log_density=log_density[rows][None],
         sample_stats={"weight": w[rows][None]},
         verdict=verdict,
-        mode=target.to_values(target.start[None])[0],
+        mode=target.best(gaussian.centre),
         mean=mean,
         sd=np.sqrt(np.diag(covariance)),
         covariance=covariance,

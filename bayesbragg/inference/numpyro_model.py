@@ -193,4 +193,4 @@ def model_target(
         sites = constrained(jnp.asarray(y))
         return np.concatenate([np.asarray(sites[name]).reshape(len(y), -1) for name in shapes], axis=1)
 
-    return Target(tuple(names), tuple(unit.values()), potential, (), np.asarray(first), to_values)
+    return Target(tuple(names), tuple(unit.values()), potential, (), np.asarray(first), to_values, fitted=False)

@@ -224,7 +224,7 @@ def _posterior(
         log_density=-stats.pop("potential"),
         sample_stats=stats,
         verdict=verdict,
-        mode=target.to_values(target.start[None])[0],
+        mode=target.best(gaussian.centre),
         mean=flat.mean(axis=0),
         sd=flat.std(axis=0),
         covariance=np.atleast_2d(np.cov(flat.T)),

@@ -157,11 +157,12 @@ class Target:
     Attributes:
         names, units: of the parameters.
         potential, data: U and its second argument.
-        start: coordinates of the best fit, or of a point near it, ``(n,)``.
+        start: coordinates of the best fit, or of a point near the mode, ``(n,)``.
         to_values: physical values ``(m, n)`` of coordinates ``(m, n)``.
         curvature: expected second derivative of U at y, ``(n, n)``, or the exact one in the form of an arrow; None
             where only the exact one is to be had.
         bounds: of the physical values, or None where they are not known.
+        fitted: whether the start is the best fit, in physical values, of what the target describes.
     """
 
     names: tuple[str, ...]
@@ -172,6 +173,11 @@ class Target:
     to_values: Callable[[FloatArray], FloatArray]
     curvature: Callable[[FloatArray], FloatArray | ArrowCurvature] | None = None
     bounds: Bounds | None = None
+    fitted: bool = True
+
+    def best(self, mode: FloatArray) -> FloatArray:
+        """Physical values of the best fit, ``(n,)``: the start, or else the mode that was found, ``(n,)``."""
+        return self.to_values((self.start if self.fitted else mode)[None])[0]
 
 
 def log_likelihood_of_values(values: Array, problem: Problem, recipe: Recipe) -> Array:

@@ -101,6 +101,8 @@ def test_priors_can_be_replaced_and_parameters_fixed() -> None:
     assert "ucell_c" not in target.names
     found = laplace(target, LaplaceOptions(n_draws=500))
     assert found.values("rotX").std() == pytest.approx(1e-6, rel=0.15)
+    # The best fit of this model, not the start, which is that of another.
+    assert abs(found.mode[found.names.index("rotX")] - found.values("rotX").mean()) < 2e-6 < abs(start["rotX"])
     with pytest.raises(InputError, match="no such parameter"):
         shot_model(density, {"Nz": 1.0})
     with pytest.raises(InputError, match="distribution or a number"):
