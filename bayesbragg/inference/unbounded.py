@@ -177,7 +177,8 @@ class Target:
 
     def best(self, mode: FloatArray) -> FloatArray:
         """Physical values of the best fit, ``(n,)``: the start, or else the mode that was found, ``(n,)``."""
-        return self.to_values((self.start if self.fitted else mode)[None])[0]
+        values: FloatArray = self.to_values((self.start if self.fitted else mode)[None])[0]
+        return values
 
 
 def log_likelihood_of_values(values: Array, problem: Problem, recipe: Recipe) -> Array:
