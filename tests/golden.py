@@ -20,9 +20,13 @@ THINNED = Path(__file__).resolve().parent / "data" / "golden"
 FULL = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 
+def _folders() -> list[Path]:
+    return [THINNED] if os.environ.get("GOLDEN") == "thinned" else [FULL, THINNED]
+
+
 def golden_cases(prefix: str = "") -> list[str]:
     """Names of the cases that this checkout can load, such as ``01_mono``, sorted; those that start with `prefix`."""
-    names = {path.stem for folder in (FULL, THINNED) if folder.is_dir() for path in folder.glob("*.npz")}
+    names = {path.stem for folder in _folders() if folder.is_dir() for path in folder.glob("*.npz")}
     return sorted(name for name in names if name.startswith(prefix))
 
 
@@ -34,8 +38,7 @@ def golden_path(case: str) -> Path:
     Raises:
         FileNotFoundError: no file, or more than one, has that name.
     """
-    folders = [THINNED] if os.environ.get("GOLDEN") == "thinned" else [FULL, THINNED]
-    for folder in folders:
+    for folder in _folders():
         exact = folder / f"{case}.npz"
         found = [exact] if exact.is_file() else sorted(folder.glob(f"{case}*.npz"))
         if len(found) == 1:

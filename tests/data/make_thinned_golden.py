@@ -132,7 +132,7 @@ def main() -> None:
     for path in sorted(arguments.full.glob("*.npz")):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        if path.stem.startswith(("17", "18", "19a", "19b", "19c")):
+        if path.stem.startswith(("17", "18", "19b", "19c")):
             continue  # 17 and 18 have their own makers; a stored sum over pixels (19) cannot be thinned
         if not path.stem.startswith("19"):
             arrays = thin(arrays)

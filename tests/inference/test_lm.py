@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from golden import load_golden
+from golden import golden_cases, load_golden
 from inference.golden_target import golden_density
 
 from bayesbragg.inference.map import MapOptions, fit_map
 
 
-@pytest.mark.parametrize("case", ["19a", "19b"])
+@pytest.mark.parametrize("case", [name for name in golden_cases("19") if name.startswith(("19a", "19b"))])
 def test_same_optimum_in_few_evaluations(case: str) -> None:
     density, _ = golden_density(load_golden(case))
     ours = fit_map(density, MapOptions(tolerance=1e-3, method="lm"))

@@ -21,6 +21,7 @@ SETTINGS = bb.RefineSettings(
 PHOTONS = 150.0
 
 
+@pytest.mark.slow
 def test_dim_boxes_leave_the_fit() -> None:
     folder = demo_folder()
     (still,) = bb.load(folder / "shot_000_indexed.expt", folder / "shot_000_indexed.refl", SETTINGS)

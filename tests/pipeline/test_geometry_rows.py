@@ -66,6 +66,7 @@ def test_columns_that_one_of_the_joined_tables_lacks_have_their_defaults(tmp_pat
     assert (y.start["n_def"], x.start["n_def"]) == ([[1.0, 2.0, 3.0]], [[0.0, 0.0, 0.0]])
 
 
+@pytest.mark.slow
 def test_a_process_without_shots_takes_part_in_the_fit_of_positions(tmp_path: Path) -> None:
     """More ranks than shots: they add nothing to the sums and come to the same detector."""
     write_factors(tmp_path / "factors.mtz")
