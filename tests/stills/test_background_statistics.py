@@ -48,6 +48,12 @@ def test_planes_are_unbiased_on_many_boxes(level: float, spot: float, width: flo
     check_unbiased(*(np.concatenate([part[i] for part in parts]) for i in (1, 2, 3)))
 
 
+def test_tails_of_very_bright_spots_are_no_plateau() -> None:
+    """They hide a quarter of the background, and the box stays; a shadow does so too, and drops it (below)."""
+    planes, _, _, _ = fit(simulate(50.0, 500, seed=1_005_000, spot=1e5, width=2.2))
+    assert all(reason is BoxReason.SELECTED for reason in planes.reason)
+
+
 @pytest.mark.parametrize("level", [0.05, 1.0, 10.0])
 def test_bright_neighbours_and_zingers_do_no_harm(level: float) -> None:
     """Spots that no list announces, and pixels hit by something else."""
